@@ -1,0 +1,1 @@
+//! Account model, stores, password schemes, domains.

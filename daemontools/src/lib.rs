@@ -1,0 +1,1 @@
+//! supervise, svscan, svc, svstat, multilog and friends.

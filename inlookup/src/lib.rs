@@ -1,0 +1,1 @@
+//! Daemon that answers mail and login questions.

@@ -1,0 +1,1 @@
+//! Constant database files: bounds-checked reader and durable writer.

@@ -1,0 +1,1 @@
+//! Wire protocol of nssd and inlookup, and its client.

@@ -1,0 +1,1 @@
+//! Maildir and Maildir++ delivery and quota.

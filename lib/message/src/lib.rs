@@ -1,0 +1,1 @@
+//! RFC 5322 header fields, dates, addresses, byte-exact.

@@ -1,0 +1,160 @@
+//! From the process to the program.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::spec::Spec;
+use crate::{Environment, Exit, Layout, Loader, Parsed, Problems, man};
+
+/// A program: its table and what it does.
+#[derive(Debug)]
+pub struct Program {
+    /// The table.
+    pub spec: &'static Spec,
+    /// Settings, then run. Errors are printed by the program itself.
+    pub main: fn(&Invocation) -> Exit,
+}
+
+/// How a program was started.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The program's table.
+    pub spec: &'static Spec,
+    /// The name it was called by (differs from `spec.name` for an alias).
+    pub called_as: String,
+    /// Arguments after the name.
+    pub arguments: Vec<OsString>,
+    /// Variables.
+    pub environment: Environment,
+    /// Where the other programs of this installation are.
+    pub layout: Layout,
+    show_settings: bool,
+}
+
+impl Invocation {
+    /// Reads the command line by the table. Wrong usage is printed and becomes the exit code.
+    ///
+    /// # Errors
+    /// The exit code to end with.
+    pub fn parse(&self) -> Result<Parsed, Exit> {
+        Parsed::read(self.spec, &self.arguments).map_err(|e| {
+            self.complain("fatal", &e);
+            complain_raw(&format!("{}: usage: {}", self.spec.name, man::synopsis(self.spec)));
+            Exit(self.spec.usage_exit)
+        })
+    }
+
+    /// Finishes loading: `--show-settings` prints the table and ends with 0, problems are printed,
+    /// one a line, and end with `on_error`.
+    ///
+    /// # Errors
+    /// The exit code to end with.
+    pub fn finish<T>(&self, loader: Loader<'_>, settings: T, on_error: Exit) -> Result<T, Exit> {
+        let table = self.show_settings.then(|| loader.table());
+        let settings = loader.finish(settings).map_err(|Problems(all)| {
+            all.iter().for_each(|p| self.complain("fatal", p));
+            on_error
+        })?;
+        match table {
+            Some(table) => {
+                print(&table);
+                Err(Exit::OK)
+            }
+            None => Ok(settings),
+        }
+    }
+
+    /// Prints `program: level: message` on stderr.
+    pub fn complain(&self, level: &str, message: impl std::fmt::Display) {
+        complain_raw(&format!("{}: {level}: {message}", self.spec.name));
+    }
+
+    /// An invocation for tests and for programs that run another one in-process.
+    #[must_use]
+    pub fn new(
+        spec: &'static Spec,
+        arguments: Vec<OsString>,
+        environment: Environment,
+        layout: Layout,
+    ) -> Self {
+        Self { spec, called_as: spec.name.to_owned(), arguments, environment, layout, show_settings: false }
+    }
+}
+
+/// A closed stderr must not kill a daemon, so failures to write there are dropped.
+fn complain_raw(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Finds the program that was started and runs it; the body of `main`.
+#[must_use]
+pub fn start(executable: &str, programs: &'static [Program]) -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let names = unix::host::exec_path()
+        .into_iter()
+        .map(|p| (base_name(p.as_os_str()), 1))
+        .chain(argv.first().map(|a| (base_name(a), 1)))
+        .chain(argv.get(1).map(|a| (base_name(a), 2)));
+    let find = |name: &str| programs.iter().find(|p| p.spec.name == name);
+    let Some((program, called_as, skip)) =
+        names.into_iter().find_map(|(name, skip)| Some((find(&name)?, name, skip)))
+    else {
+        return no_program(executable, programs, argv.get(1));
+    };
+    let mut invocation = Invocation {
+        spec: program.spec,
+        called_as,
+        arguments: argv.into_iter().skip(skip).collect(),
+        environment: Environment::of_this_process(),
+        layout: Layout::of_this_process(),
+        show_settings: false,
+    };
+    if let Some(text) = about(&invocation) {
+        print(&text);
+        return ExitCode::SUCCESS;
+    }
+    if invocation.arguments.first().is_some_and(|a| a == "--show-settings") {
+        invocation.show_settings = true;
+        invocation.arguments.remove(0);
+    }
+    ExitCode::from((program.main)(&invocation).0)
+}
+
+fn about(invocation: &Invocation) -> Option<String> {
+    let spec = invocation.spec;
+    match invocation.arguments.first()?.to_str()? {
+        "--help" => Some(man::help(spec)),
+        "--version" => Some(format!("{} (indimail) {}\n", spec.name, env!("CARGO_PKG_VERSION"))),
+        "--man" => Some(man::page(spec)),
+        "--completions" => Some(man::bash_completion(spec)),
+        _ => None,
+    }
+}
+
+fn no_program(executable: &str, programs: &[Program], first: Option<&OsString>) -> ExitCode {
+    if first.is_some_and(|a| a == "--list-programs") {
+        let rows: String = programs
+            .iter()
+            .map(|p| format!("{}\t{}\t{}\n", p.spec.name, p.spec.place.directory(), p.spec.section))
+            .collect();
+        print(&rows);
+        return ExitCode::SUCCESS;
+    }
+    let known: Vec<_> = programs.iter().map(|p| p.spec.name).collect();
+    complain_raw(&format!(
+        "{executable}: fatal: started under an unknown name; it is one of: {}",
+        known.join(" ")
+    ));
+    ExitCode::from(100)
+}
+
+fn base_name(path: &std::ffi::OsStr) -> String {
+    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,1 @@
+//! SMTP grammar, server and client sessions without I/O.

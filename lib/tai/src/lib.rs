@@ -1,0 +1,1 @@
+//! TAI64N time labels.

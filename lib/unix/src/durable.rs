@@ -1,0 +1,169 @@
+//! Files that must survive a power cut.
+//!
+//! A file is safe when its data is on the disk *and* the directory entry that names it is. Nobody
+//! else in the workspace calls fsync: the order lives here.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid};
+
+/// What is forced to the disk, from USE_FSYNC, USE_FDATASYNC and USE_SYNCDIR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability {
+    /// How file contents are forced out.
+    pub data: DataSync,
+    /// Are directories forced out after an entry was made, renamed or removed?
+    pub directories: bool,
+}
+
+/// How file contents are forced out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataSync {
+    /// fsync(2).
+    Full,
+    /// fdatasync(2): contents and what is needed to read them.
+    Data,
+    /// Not at all. Mail that was acknowledged can be lost.
+    Off,
+}
+
+impl Default for Durability {
+    fn default() -> Self {
+        Self { data: DataSync::Full, directories: true }
+    }
+}
+
+impl Durability {
+    /// Forces a file's contents out.
+    ///
+    /// # Errors
+    /// EIO, ENOSPC, EDQUOT: what was written may be lost.
+    pub fn sync_file(self, file: &File) -> io::Result<()> {
+        match self.data {
+            DataSync::Full => file.sync_all(),
+            DataSync::Data => file.sync_data(),
+            DataSync::Off => Ok(()),
+        }
+    }
+
+    /// Forces the directory that holds `entry` out.
+    ///
+    /// # Errors
+    /// EIO. A file system that has no fsync for directories (EINVAL) is not an error.
+    pub fn sync_parent(self, entry: &Path) -> io::Result<()> {
+        if !self.directories {
+            return Ok(());
+        }
+        sync_directory(parent(entry))
+    }
+}
+
+/// Forces a directory out.
+///
+/// # Errors
+/// As [`Durability::sync_parent`].
+pub fn sync_directory(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other,
+    }
+}
+
+fn parent(entry: &Path) -> &Path {
+    match entry.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// Owner to give to a new file.
+pub type Owner = Option<(Uid, Gid)>;
+
+/// Makes `path` hold exactly `contents`: readers see the old file or the new one, whole, at any
+/// time and after any crash.
+///
+/// The new file is written beside the old one under a name that starts with a dot, forced out,
+/// renamed over it, and the directory forced out.
+///
+/// # Errors
+/// Any step failed; the old file is still there and the temporary one is removed.
+pub fn replace(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
+    let temporary = beside(path)?;
+    let result =
+        write_new(&temporary, contents, mode, owner).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(e) = result {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(e);
+    }
+    Durability::default().sync_parent(path)
+}
+
+/// Creates `path`, which must not exist, with `contents`, forced out (its directory is not).
+///
+/// # Errors
+/// It exists, or any step failed; a file that was created is removed again.
+pub fn write_new(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
+    let mut file = create_new(path, mode)?;
+    let result = (|| {
+        // The umask may have taken bits away from `mode`.
+        nix::sys::stat::fchmod(file.as_fd(), nix::sys::stat::Mode::from_bits_truncate(mode))?;
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        file.write_all(contents)?;
+        file.sync_all()
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+/// Opens a file that must not exist yet, for reading and writing; the umask applies to `mode`.
+///
+/// # Errors
+/// It exists, or as open(2).
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.{:x}", std::process::id(), crate::clock::since_epoch().as_nanos()));
+    Ok(path.with_file_name(temporary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn replace_sets_mode_and_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        replace(&path, b"one", 0o600, None).unwrap();
+        replace(&path, b"two", 0o666, None).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn failed_replace_keeps_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("inside"), b"x").unwrap();
+        assert!(replace(&path, b"two", 0o600, None).is_err());
+        assert_eq!(std::fs::read(path.join("inside")).unwrap(), b"x");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

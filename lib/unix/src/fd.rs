@@ -1,0 +1,149 @@
+//! Descriptors: pipes, flags, whole reads and writes.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+/// A pipe, both ends close-on-exec: `(read, write)`.
+///
+/// # Errors
+/// Whatever pipe2(2) says (EMFILE, ENFILE).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// A pipe with both ends close-on-exec and non-blocking: `(read, write)`.
+///
+/// # Errors
+/// As [`pipe`].
+pub fn pipe_nonblocking() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?)
+}
+
+/// Sets or clears O_NONBLOCK.
+///
+/// # Errors
+/// EBADF.
+pub fn set_nonblocking(fd: impl AsFd, on: bool) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    let wanted = if on { flags | OFlag::O_NONBLOCK } else { flags - OFlag::O_NONBLOCK };
+    if wanted != flags {
+        fcntl(fd.as_fd(), FcntlArg::F_SETFL(wanted))?;
+    }
+    Ok(())
+}
+
+/// Sets or clears close-on-exec.
+///
+/// # Errors
+/// EBADF.
+pub fn set_cloexec(fd: impl AsFd, on: bool) -> io::Result<()> {
+    let flags = if on { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(fd.as_fd(), FcntlArg::F_SETFD(flags))?;
+    Ok(())
+}
+
+/// A close-on-exec duplicate at number `at_least` or above.
+///
+/// # Errors
+/// EMFILE, EBADF.
+pub fn duplicate_above(fd: impl AsFd, at_least: RawFd) -> io::Result<OwnedFd> {
+    let raw = fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(at_least))?;
+    // SAFETY: the kernel just made `raw` for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Is this number an open descriptor of this process?
+#[must_use]
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD only looks; a closed number answers EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Takes over a descriptor that the program inherited by contract (fd 3 of checkpassword, say).
+///
+/// Returns `None` when it is not open. The caller must be the only one to take this number.
+#[must_use]
+pub fn inherited(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: checked to be open; by contract of this function nobody else takes this number.
+    is_open(fd).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Standard descriptors that are closed are opened on /dev/null, so that a file opened later
+/// never lands on 0, 1 or 2. Call it first in a program that somebody else starts.
+///
+/// # Errors
+/// When /dev/null cannot be opened.
+pub fn sanitize_standard() -> io::Result<()> {
+    while let Some(missing) = (0..3).find(|&n| !is_open(n)) {
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        if null.as_raw_fd() != missing {
+            return Err(io::Error::other("/dev/null did not open at the lowest free descriptor"));
+        }
+        std::mem::forget(null);
+    }
+    Ok(())
+}
+
+/// A [`Read`] and [`Write`] over a borrowed descriptor, without buffering.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'a>(pub BorrowedFd<'a>);
+
+impl Read for Raw<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(self.0, buf)?)
+    }
+}
+
+impl Write for Raw<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(nix::unistd::write(self.0, buf)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads until EOF but keeps at most `limit` bytes; the rest is read and dropped.
+///
+/// # Errors
+/// Read errors.
+pub fn read_to_end_limited(source: &mut impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut buf = [0u8; 4096];
+    loop {
+        match source.read(&mut buf) {
+            Ok(0) => return Ok(kept),
+            Ok(n) => {
+                let room = limit.saturating_sub(kept.len()).min(n);
+                kept.extend_from_slice(&buf[..room]);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limited_read_drains_the_rest() {
+        let mut source = io::Cursor::new(vec![7u8; 10_000]);
+        assert_eq!(read_to_end_limited(&mut source, 5).unwrap(), [7; 5]);
+        assert_eq!(source.position(), 10_000);
+    }
+
+    #[test]
+    fn pipe_carries_bytes_and_is_cloexec() {
+        let (r, w) = pipe().unwrap();
+        Raw(w.as_fd()).write_all(b"x").unwrap();
+        drop(w);
+        assert_eq!(read_to_end_limited(&mut Raw(r.as_fd()), 9).unwrap(), b"x");
+        let flags = fcntl(r.as_fd(), FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the kernel knows about this process and this host.
+
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The path given to execve for this process, symbolic links not followed (AT_EXECFN).
+///
+/// Unlike `argv[0]` the caller cannot make it say anything but the file that was started.
+#[must_use]
+pub fn exec_path() -> Option<PathBuf> {
+    // SAFETY: getauxval only reads the auxiliary vector of this process.
+    let at = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    if at == 0 {
+        return None;
+    }
+    // SAFETY: AT_EXECFN, when present, is the address of a NUL-terminated string that lives as
+    // long as the process.
+    let path = unsafe { CStr::from_ptr(at as *const libc::c_char) };
+    Some(PathBuf::from(OsString::from_vec(path.to_bytes().to_vec())))
+}
+
+/// The executable of this process with all links resolved.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn executable() -> std::io::Result<PathBuf> {
+    std::fs::read_link("/proc/self/exe")
+}
+
+/// The host's name as gethostname(2) has it; `localhost` when it has none.
+#[must_use]
+pub fn name() -> String {
+    match nix::unistd::gethostname() {
+        Ok(n) if !n.is_empty() => n.to_string_lossy().into_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+/// Was this process started set-user-id or set-group-id (or with file capabilities)?
+#[must_use]
+pub fn is_set_id() -> bool {
+    // SAFETY: getauxval only reads the auxiliary vector of this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Sets the file mode creation mask and returns the old one.
+pub fn umask(mask: u32) -> u32 {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
+}

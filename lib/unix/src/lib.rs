@@ -1,0 +1,34 @@
+//! The one place where the workspace talks to the kernel.
+//!
+//! Everything above this crate works on values: owned descriptors, typed ids, deadlines. Modules:
+//!
+//! - [`fd`]: pipes, duplicates, close-on-exec and non-blocking flags, whole reads and writes;
+//! - [`durable`]: files that must survive a power cut, in the order that makes them do so;
+//! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
+//! - [`privilege`]: giving up root for good;
+//! - [`signals`]: signals as bytes on a descriptor;
+//! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
+//! - [`wait`]: `poll` with deadlines;
+//! - [`child`]: fork, exec and what became of the child;
+//! - [`lock`]: whole-file locks;
+//! - [`host`]: what the kernel knows about this process and this host;
+//! - [`clock`]: the two clocks, read here and passed on as values.
+//!
+//! Invariants: no module here holds global state (signals excepted, which the kernel makes global);
+//! every descriptor made here is close-on-exec; nothing here reads the environment.
+
+pub mod child;
+pub mod clock;
+pub mod durable;
+pub mod fd;
+pub mod host;
+pub mod ids;
+pub mod lock;
+pub mod privilege;
+pub mod signals;
+pub mod socket;
+pub mod wait;
+
+pub use nix::errno::Errno;
+pub use nix::sys::signal::Signal;
+pub use nix::unistd::{Gid, Pid, Uid};

@@ -1,0 +1,68 @@
+//! Whole-file locks, flock(2): released when the descriptor closes, whoever dies.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::clock::Deadline;
+
+/// An exclusive lock; dropping it gives it up.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held for its Drop")] Flock<File>);
+
+impl Lock {
+    /// Opens (or creates with `mode`) the file and locks it at once; `Ok(None)` when another holds it.
+    ///
+    /// # Errors
+    /// Opening or locking failed for another reason.
+    pub fn try_exclusive(path: &Path, mode: u32) -> io::Result<Option<Self>> {
+        Self::take(open(path, mode)?, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// As [`Lock::try_exclusive`], trying again until `patience` is over.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn exclusive_within(path: &Path, mode: u32, patience: Duration) -> io::Result<Option<Self>> {
+        let deadline = Deadline::after(patience);
+        loop {
+            if let Some(lock) = Self::try_exclusive(path, mode)? {
+                return Ok(Some(lock));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            // flock has no deadline of its own and an alarm would be global to the process.
+            std::thread::sleep(Duration::from_millis(5).min(deadline.left()));
+        }
+    }
+
+    /// Locks an open file, waiting as long as it takes.
+    ///
+    /// # Errors
+    /// flock(2) errors.
+    pub fn exclusive(file: File) -> io::Result<Self> {
+        Self::take(file, FlockArg::LockExclusive)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    fn take(file: File, how: FlockArg) -> io::Result<Option<Self>> {
+        let mut file = file;
+        loop {
+            match Flock::lock(file, how) {
+                Ok(lock) => return Ok(Some(Self(lock))),
+                Err((_, Errno::EAGAIN)) => return Ok(None),
+                Err((f, Errno::EINTR)) => file = f,
+                Err((_, e)) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+fn open(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)
+}

@@ -1,0 +1,80 @@
+//! Signals as events on a descriptor (signalfd), so that one `poll` waits for everything.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Blocked signals that are read from a descriptor.
+///
+/// Make it before threads are started. Children must be started with [`restore`] (as
+/// `child::Command` does), else they inherit the blocked mask.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+    mask: SigSet,
+}
+
+impl Signals {
+    /// Blocks these signals and opens the descriptor that announces them.
+    ///
+    /// # Errors
+    /// EMFILE and the like.
+    pub fn listen(signals: &[Signal]) -> io::Result<Self> {
+        let mask: SigSet = signals.iter().copied().collect();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
+        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd, mask })
+    }
+
+    /// The next signal that has arrived, `None` when there is none.
+    pub fn take(&mut self) -> Option<Signal> {
+        loop {
+            match self.fd.read_signal() {
+                Ok(Some(info)) => {
+                    let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+                    if let Ok(signal) = Signal::try_from(number) {
+                        return Some(signal);
+                    }
+                }
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// The signals this listens to.
+    #[must_use]
+    pub fn mask(&self) -> &SigSet {
+        &self.mask
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Unblocks all signals and gives SIGPIPE its default action: what a child program expects.
+///
+/// Rust programs start with SIGPIPE ignored, and that is inherited through exec.
+///
+/// # Errors
+/// sigprocmask(2) errors; none are known for these arguments.
+pub fn restore() -> io::Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    // SAFETY: SIG_DFL installs no handler, so no code of ours can run at a bad time.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)? };
+    Ok(())
+}
+
+/// Ignores a signal in this process.
+///
+/// # Errors
+/// EINVAL for SIGKILL and SIGSTOP.
+pub fn ignore(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
+    Ok(())
+}

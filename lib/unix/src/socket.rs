@@ -1,0 +1,80 @@
+//! Unix sockets: listeners with a mode, peer credentials, listeners inherited from the supervisor.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Gid, Uid};
+
+/// Who is at the other end of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Effective user when it connected.
+    pub uid: Uid,
+    /// Effective group when it connected.
+    pub gid: Gid,
+    /// Process id when it connected; it may be gone or reused.
+    pub pid: i32,
+}
+
+/// Asks the kernel who is at the other end (SO_PEERCRED).
+///
+/// # Errors
+/// Not a Unix socket.
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let cred = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
+    Ok(Peer { uid: Uid::from_raw(cred.uid()), gid: Gid::from_raw(cred.gid()), pid: cred.pid() })
+}
+
+/// Listens on `path` with exactly `mode`.
+///
+/// A socket file that nobody listens on any more is replaced; a live one is an error
+/// (`AddrInUse`), and so is a file of another kind. The caller's umask does not matter.
+///
+/// # Errors
+/// As bind(2), and `AddrInUse` as said.
+pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        if !meta.file_type().is_socket() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{} exists and is not a socket", path.display()),
+            ));
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another process listens on {}", path.display()),
+            ));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// Takes over listener number `fd` (3 and up) that the supervisor passed.
+///
+/// # Errors
+/// The descriptor is closed or is not a listening Unix stream socket.
+pub fn inherited_listener(fd: RawFd) -> io::Result<UnixListener> {
+    if !crate::fd::is_open(fd) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("descriptor {fd} is not open")));
+    }
+    // SAFETY: open, and the supervisor passed it for this process to own.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let listening = getsockopt(&owned, sockopt::AcceptConn)?;
+    if !listening {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("descriptor {fd} is not a listening socket"),
+        ));
+    }
+    crate::fd::set_cloexec(&owned, true)?;
+    Ok(UnixListener::from(owned))
+}

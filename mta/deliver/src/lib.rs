@@ -1,0 +1,1 @@
+//! qmail-local, vdelivermail and the programs of dot-qmail files.

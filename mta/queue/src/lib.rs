@@ -1,0 +1,1 @@
+//! Queue layout and the durable injector qmail-queue.

@@ -1,0 +1,1 @@
+//! qmail-remote: deliver one message to a remote host.

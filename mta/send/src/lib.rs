@@ -1,0 +1,1 @@
+//! qmail-send, todo-proc, qmail-clean and the queue tools.

@@ -1,0 +1,1 @@
+//! qmail-smtpd: one SMTP session.

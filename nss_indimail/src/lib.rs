@@ -1,0 +1,1 @@
+//! NSS module: mail accounts as system accounts.

@@ -1,0 +1,1 @@
+//! Daemon that answers NSS questions.

@@ -1,0 +1,1 @@
+//! PAM module: login with the mail password.

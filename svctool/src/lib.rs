@@ -1,0 +1,1 @@
+//! One command to configure, check and try the system.

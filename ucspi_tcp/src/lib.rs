@@ -1,0 +1,1 @@
+//! tcpserver and friends.
