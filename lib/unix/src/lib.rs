@@ -5,6 +5,7 @@
 //! - [`fd`]: pipes, duplicates, close-on-exec and non-blocking flags, whole reads and writes;
 //! - [`durable`]: files that must survive a power cut, in the order that makes them do so;
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
+//! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`privilege`]: giving up root for good;
 //! - [`signals`]: signals as bytes on a descriptor;
 //! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
@@ -24,6 +25,7 @@ pub mod fd;
 pub mod host;
 pub mod ids;
 pub mod lock;
+pub mod mail_users;
 pub mod privilege;
 pub mod signals;
 pub mod socket;

@@ -1,0 +1,59 @@
+# make run         build and start a complete private mail system; Ctrl-C stops it
+# make run-clean   stop and remove that private system
+# make check       install what the tests need, then all tests, clippy and fmt
+# make bench       side-by-side benchmarks
+# make build       build everything (PROFILE=release|dev|dist)
+# make stage       build and install into target/stage
+# make install     install (DESTDIR=, PREFIX=/usr); needs no network
+
+PROFILE ?= release
+PREFIX ?= /usr
+DESTDIR ?=
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+profile_dir = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+LIST = $(CARGO_TARGET_DIR)/$(profile_dir)/built.list
+INDIMAIL_STAGE ?= $(abspath $(CARGO_TARGET_DIR)/stage)
+# Where the private system of `make run` lives; empty: svctool's own choice.
+TRY_DIR ?=
+TRY = $(INDIMAIL_STAGE)/usr/sbin/svctool try $(if $(TRY_DIR),--dir $(TRY_DIR))
+
+.PHONY: all build stage install run run-clean check bench clean
+
+all: build
+
+build:
+	@scripts/build $(PROFILE) $(LIST)
+
+# A fresh tree each time, so that nothing of an older build stays in it.
+stage: build
+	@rm -rf $(INDIMAIL_STAGE)
+	@scripts/install $(LIST) $(INDIMAIL_STAGE) /usr
+	@echo "stage: $(INDIMAIL_STAGE)"
+
+$(LIST):
+	@CARGO_FLAGS=--offline scripts/build $(PROFILE) $(LIST) || \
+	    { echo "install: fatal: not built yet: run make first, it fetches what it needs" >&2; exit 1; }
+
+install: $(LIST)
+	@scripts/install $(LIST) "$(DESTDIR)" "$(PREFIX)"
+
+run:
+	@scripts/prepare build
+	@$(MAKE) --no-print-directory stage
+	@$(TRY)
+
+run-clean:
+	@if [ -x $(INDIMAIL_STAGE)/usr/sbin/svctool ]; then $(TRY) --clean; fi
+
+check:
+	@scripts/check
+
+bench:
+	@scripts/prepare test
+	@$(MAKE) --no-print-directory stage PROFILE=release
+	@INDIMAIL_STAGE=$(INDIMAIL_STAGE) cargo run --locked --release -p bench
+
+clean:
+	@cargo clean

@@ -1,0 +1,1 @@
+//! Drives a whole private system.
