@@ -1,1 +1,25 @@
-//! Queue layout and the durable injector qmail-queue.
+//! The queue: what lies on the disk, how a message gets there safely, and the protocols around it.
+//!
+//! ```text
+//! smtpd, inject, local ─ client ─► qmail-queue (fd 0 message, fd 1 envelope, exit code)
+//!                                    │ mess, intd, todo + lock/trigger          (layout, envelope)
+//!                                    ▼
+//!                          todo-proc, qmail-send ─ spawn_protocol ─► spawners
+//! ```
+//!
+//! - [`client`]: hand a message to the queue program and learn what became of it;
+//! - [`exit`]: the queue program's exit codes;
+//! - [`envelope`]: envelopes on the wire and in queue files;
+//! - [`layout`]: names, owners and modes of a queue directory;
+//! - [`spawn_protocol`]: qmail-send and the spawners.
+//!
+//! Invariant: when the client says `Queued`, the message survives a power cut. Delivering it is
+//! not here, that is `mta-send` and `mta-spawn`.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod envelope;
+pub mod exit;
+pub mod layout;
+pub mod spawn_protocol;
