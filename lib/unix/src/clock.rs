@@ -20,6 +20,21 @@ pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Seconds that local time is ahead of UTC at a time given in seconds since 1970.
+///
+/// A time or a time zone that the C library cannot work with reads as UTC.
+#[must_use]
+pub fn local_offset(unix_seconds: u64) -> i64 {
+    let Ok(time) = libc::time_t::try_from(unix_seconds) else {
+        return 0;
+    };
+    // SAFETY: tm is plain data for which all zeroes is a valid value.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values; localtime_r keeps neither.
+    let done = unsafe { libc::localtime_r(&raw const time, &raw mut tm) };
+    if done.is_null() { 0 } else { tm.tm_gmtoff }
+}
+
 /// A point on the monotonic clock by which something must have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);

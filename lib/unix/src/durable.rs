@@ -2,6 +2,10 @@
 //!
 //! A file is safe when its data is on the disk *and* the directory entry that names it is. Nobody
 //! else in the workspace calls fsync: the order lives here.
+//!
+//! [`replace`] and [`write_new`] are whole changes. Changes of several steps, as the queue makes
+//! them, go through a [`Disk`], below which a test can put [`Faults`]: a full disk, or a machine
+//! that stops between two steps.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -38,6 +42,21 @@ impl Default for Durability {
 }
 
 impl Durability {
+    /// What switches that may be given say: USE_FSYNC, USE_FDATASYNC, USE_SYNCDIR or their control files.
+    ///
+    /// Everything is forced out unless it is switched off: contents by `fsync` off (`fdatasync`
+    /// on wins over it), directories by `directories` off or, where that is not given, together
+    /// with the contents.
+    #[must_use]
+    pub fn chosen(fsync: Option<bool>, fdatasync: Option<bool>, directories: Option<bool>) -> Self {
+        let data = match (fdatasync, fsync) {
+            (Some(true), _) => DataSync::Data,
+            (_, Some(false)) => DataSync::Off,
+            (_, None | Some(true)) => DataSync::Full,
+        };
+        Self { data, directories: directories.unwrap_or(data != DataSync::Off) }
+    }
+
     /// Forces a file's contents out.
     ///
     /// # Errors
@@ -132,6 +151,138 @@ pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
 }
 
+/// One step of a change on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A file is created.
+    Create,
+    /// Bytes are written.
+    Write,
+    /// A file's contents are forced out.
+    SyncFile,
+    /// A file gets another name.
+    Link,
+    /// A name is removed.
+    Unlink,
+    /// A directory is forced out.
+    SyncDirectory,
+}
+
+/// What may go wrong below a [`Disk`].
+pub trait Faults {
+    /// Called before each step; an error takes the place of the step.
+    ///
+    /// # Errors
+    /// What the step shall fail with.
+    fn before(&self, step: Step, path: &Path) -> io::Result<()>;
+}
+
+/// Nothing goes wrong but what the kernel says.
+#[derive(Debug, Clone, Copy)]
+pub struct NoFaults;
+
+impl Faults for NoFaults {
+    fn before(&self, _: Step, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The steps of durable changes, with a place for faults below them.
+#[derive(Clone, Copy)]
+pub struct Disk<'f> {
+    durability: Durability,
+    faults: &'f dyn Faults,
+}
+
+impl std::fmt::Debug for Disk<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("durability", &self.durability).finish_non_exhaustive()
+    }
+}
+
+impl Disk<'static> {
+    /// The real disk.
+    #[must_use]
+    pub fn new(durability: Durability) -> Self {
+        Self { durability, faults: &NoFaults }
+    }
+}
+
+impl<'f> Disk<'f> {
+    /// A disk where things go wrong.
+    #[must_use]
+    pub fn with_faults(durability: Durability, faults: &'f dyn Faults) -> Self {
+        Self { durability, faults }
+    }
+
+    /// Creates a file that must not exist, see [`create_new`].
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn create_new(self, path: &Path, mode: u32) -> io::Result<File> {
+        self.faults.before(Step::Create, path)?;
+        create_new(path, mode)
+    }
+
+    /// Writes all bytes to a file.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn write(self, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        self.faults.before(Step::Write, path)?;
+        file.write_all(bytes)
+    }
+
+    /// Writes all bytes at an offset of a file.
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub fn write_at(self, path: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.faults.before(Step::Write, path)?;
+        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+
+    /// Forces a file's contents out.
+    ///
+    /// # Errors
+    /// As [`Durability::sync_file`].
+    pub fn sync_file(self, path: &Path, file: &File) -> io::Result<()> {
+        self.faults.before(Step::SyncFile, path)?;
+        self.durability.sync_file(file)
+    }
+
+    /// Gives the file `old` the further name `new`.
+    ///
+    /// # Errors
+    /// As link(2).
+    pub fn link(self, old: &Path, new: &Path) -> io::Result<()> {
+        self.faults.before(Step::Link, new)?;
+        std::fs::hard_link(old, new)
+    }
+
+    /// Removes a name; `Ok(false)` when there was none.
+    ///
+    /// # Errors
+    /// As unlink(2), ENOENT excepted.
+    pub fn unlink(self, path: &Path) -> io::Result<bool> {
+        self.faults.before(Step::Unlink, path)?;
+        match std::fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Forces the directory that holds `entry` out.
+    ///
+    /// # Errors
+    /// As [`Durability::sync_parent`].
+    pub fn sync_parent(self, entry: &Path) -> io::Result<()> {
+        self.faults.before(Step::SyncDirectory, parent(entry))?;
+        self.durability.sync_parent(entry)
+    }
+}
+
 fn beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut temporary = std::ffi::OsString::from(".");
@@ -154,6 +305,37 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn fix_15_everything_is_forced_out_unless_switched_off() {
+        let chosen = |a, b, c| {
+            let d = Durability::chosen(a, b, c);
+            (d.data, d.directories)
+        };
+        assert_eq!(chosen(None, None, None), (DataSync::Full, true));
+        assert_eq!(chosen(Some(false), None, None), (DataSync::Off, false));
+        assert_eq!(chosen(Some(false), Some(true), None), (DataSync::Data, true));
+        assert_eq!(chosen(None, Some(false), Some(false)), (DataSync::Full, false));
+        assert_eq!(chosen(Some(false), None, Some(true)), (DataSync::Off, true));
+    }
+
+    #[test]
+    fn a_fault_takes_the_place_of_its_step() {
+        struct NoLinks;
+        impl Faults for NoLinks {
+            fn before(&self, step: Step, _: &Path) -> io::Result<()> {
+                if step == Step::Link { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::with_faults(Durability::default(), &NoLinks);
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        let mut file = disk.create_new(&a, 0o600).unwrap();
+        disk.write(&a, &mut file, b"x").unwrap();
+        disk.sync_file(&a, &file).unwrap();
+        assert_eq!(disk.link(&a, &b).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(disk.unlink(&a).unwrap() && !disk.unlink(&a).unwrap() && !b.exists());
     }
 
     #[test]

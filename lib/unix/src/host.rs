@@ -48,3 +48,22 @@ pub fn is_set_id() -> bool {
 pub fn umask(mask: u32) -> u32 {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
 }
+
+/// A random number from the kernel.
+///
+/// # Errors
+/// The kernel has no getrandom(2).
+pub fn random() -> std::io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    loop {
+        // SAFETY: the kernel writes at most `bytes.len()` bytes to a live buffer.
+        let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if n == 8 {
+            return Ok(u64::from_ne_bytes(bytes));
+        }
+        let error = std::io::Error::last_os_error();
+        if n < 0 && error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

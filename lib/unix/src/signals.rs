@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -76,5 +77,26 @@ pub fn restore() -> io::Result<()> {
 pub fn ignore(signal: Signal) -> io::Result<()> {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
+    Ok(())
+}
+
+/// Codes of [`exit_on`], by signal number.
+static EXIT_CODES: [AtomicI32; 65] = [const { AtomicI32::new(0) }; 65];
+
+/// When `signal` arrives, the process ends at once with `code`: no destructor runs, no buffer is written.
+///
+/// # Errors
+/// EINVAL for SIGKILL and SIGSTOP.
+pub fn exit_on(signal: Signal, code: i32) -> io::Result<()> {
+    extern "C" fn handler(signal: libc::c_int) {
+        let code = usize::try_from(signal).ok().and_then(|n| EXIT_CODES.get(n));
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(code.map_or(81, |c| c.load(Ordering::Relaxed))) }
+    }
+    if let Some(slot) = usize::try_from(signal as i32).ok().and_then(|n| EXIT_CODES.get(n)) {
+        slot.store(code, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only reads an atomic and calls _exit; both are async-signal-safe.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::Handler(handler))? };
     Ok(())
 }

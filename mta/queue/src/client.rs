@@ -175,7 +175,7 @@ impl Transfer {
     /// Process id of the queue program, the "qp" of the logs.
     #[must_use]
     pub fn qp(&self) -> u32 {
-        let pid = self.running.as_ref().and_then(|r| r.pid).map_or_else(nix::unistd::getpid, |p| p);
+        let pid = self.running.as_ref().and_then(|r| r.pid).unwrap_or_else(nix::unistd::getpid);
         u32::try_from(pid.as_raw()).unwrap_or(0)
     }
 

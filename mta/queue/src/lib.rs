@@ -10,6 +10,8 @@
 //! - [`client`]: hand a message to the queue program and learn what became of it;
 //! - [`exit`]: the queue program's exit codes;
 //! - [`envelope`]: envelopes on the wire and in queue files;
+//! - [`inject`]: the durable steps, shared by everything that puts messages into a queue;
+//! - [`received`]: the field that starts every message;
 //! - [`layout`]: names, owners and modes of a queue directory;
 //! - [`spawn_protocol`]: qmail-send and the spawners.
 //!
@@ -21,5 +23,7 @@
 pub mod client;
 pub mod envelope;
 pub mod exit;
+pub mod inject;
 pub mod layout;
+pub mod received;
 pub mod spawn_protocol;

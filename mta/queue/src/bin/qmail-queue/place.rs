@@ -1,0 +1,252 @@
+//! Which queue, and whether the caller may choose it.
+//!
+//! The caller is any local user, this program may be set-id. A caller outside the mail system may
+//! point CONTROLDIR, QUEUEDIR and QUEUE_BASE only at directories that root or the owner of the
+//! queue has set up and nobody else can write to.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use mta_queue::exit::Code;
+use mta_queue::inject::Failure;
+use mta_queue::layout::{Queue, Shape, exists};
+use nix::fcntl::OFlag;
+use unix::durable::Durability;
+use unix::{Gid, Uid};
+
+use crate::variables::Variables;
+
+/// Where queues are unless something says otherwise.
+const QUEUE_BASE: &str = "/var/indimail/queue";
+/// Queues that are looked for when QUEUE_COUNT does not say how many there are.
+const QUEUE_COUNT: u32 = 10;
+/// Longest life in seconds unless DEATH says otherwise; below the age at which cleaners take
+/// what is left for garbage.
+const DEATH: u32 = 86_400;
+
+/// Who started this program.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    real: Uid,
+    set_id: bool,
+}
+
+impl Caller {
+    pub(crate) fn of_this_process() -> Self {
+        Self { real: nix::unistd::getuid(), set_id: unix::host::is_set_id() }
+    }
+
+    /// The caller's user id, which the envelope records.
+    pub(crate) fn real_uid(&self) -> u32 {
+        self.real.as_raw()
+    }
+
+    /// Is the caller this user? A name that cannot be resolved is nobody (FIX-13).
+    pub(crate) fn is(&self, name: &str) -> bool {
+        matches!(unix::ids::user(name), Ok(Some(account)) if account.uid == self.real)
+    }
+
+    /// Does the caller belong to the mail system, or have no more rights here than of its own?
+    fn is_trusted(&self) -> bool {
+        let in_group = || {
+            let qmail = nix::unistd::getegid();
+            nix::unistd::getgid() == qmail
+                || nix::unistd::getgroups().is_ok_and(|groups: Vec<Gid>| groups.contains(&qmail))
+        };
+        !self.set_id
+            || self.real.is_root()
+            || self.real == nix::unistd::geteuid()
+            || ["qmaild", "qmails", "qmailr", "alias", "indimail"].iter().any(|n| self.is(n))
+            || in_group()
+    }
+}
+
+/// Was this directory set up by root or the owner of the queue, and can nobody else write to it?
+fn is_ours(meta: &Metadata) -> bool {
+    let owned = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
+    let group_may = meta.mode() & 0o020 != 0 && meta.gid() != nix::unistd::getegid().as_raw();
+    owned && meta.mode() & 0o002 == 0 && !group_may
+}
+
+/// The queue to use; the process is in its directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) queue: Queue,
+    pub(crate) durability: Durability,
+    pub(crate) death: u32,
+}
+
+impl Place {
+    /// Chooses the queue, enters it, and becomes its owner when started by root without set-id.
+    pub(crate) fn find(variables: &Variables, caller: &Caller) -> Result<Self, Failure> {
+        let directory = choose(variables, caller)?;
+        let what = || format!("cannot enter the queue directory {}", directory.display());
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
+            .open(&directory)
+            .and_then(|f| f.metadata().map(|m| (f, m)));
+        let (handle, meta) = open.map_err(Failure::of(Code::CHDIR_QUEUE, what()))?;
+        let chosen = ["QUEUEDIR", "QUEUE_BASE", "CONTROLDIR", "SYSCONFDIR"];
+        if chosen.iter().any(|n| variables.is_set(n)) && !is_ours(&meta) && !caller.is_trusted() {
+            let owner = meta.uid();
+            let why = format!("{}: owned by user {owner} or writable by others", what());
+            return Err(Failure::new(Code::CHDIR_QUEUE, why));
+        }
+        become_owner(caller, &meta)
+            .and_then(|()| Ok(nix::unistd::fchdir(&handle)?))
+            .map_err(Failure::of(Code::CHDIR_QUEUE, what()))?;
+        explain_wrong_owner(&directory, &meta)?;
+        let shape = shape(variables, caller).map_err(Failure::of(Code::CHDIR_QUEUE, what()))?;
+        let death = variables.number("DEATH").filter(|&n| n > 0).unwrap_or(DEATH);
+        let death = if death > DEATH && !caller.is_trusted() { DEATH } else { death };
+        Ok(Self { queue: Queue::new("", shape), durability: variables.durability(), death })
+    }
+}
+
+/// A set-id program can write only where its owner may; say so before the kernel says "permission denied".
+fn explain_wrong_owner(directory: &Path, meta: &Metadata) -> Result<(), Failure> {
+    let me = nix::unistd::geteuid().as_raw();
+    if me == meta.uid() {
+        return Ok(());
+    }
+    let (directory, owner) = (directory.display(), meta.uid());
+    Err(Failure::new(
+        Code::MISCONFIGURED,
+        format!(
+            "queue directory {directory} belongs to user {owner} but this program runs as user {me}: \
+             make qmail-queue set-user-id to the owner of the queue, or run queue-fix {directory}"
+        ),
+    ))
+}
+
+fn become_owner(caller: &Caller, meta: &Metadata) -> std::io::Result<()> {
+    if caller.set_id || !nix::unistd::geteuid().is_root() || meta.uid() == 0 {
+        return Ok(());
+    }
+    unix::privilege::become_user(Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()), &[])
+}
+
+/// The shape on the disk; variables count only from those who know the installation.
+fn shape(variables: &Variables, caller: &Caller) -> std::io::Result<Shape> {
+    let (split, bigtodo) = (variables.value("CONFSPLIT"), variables.value("BIGTODO"));
+    if (split.is_some() || bigtodo.is_some()) && caller.is_trusted() {
+        return Shape::of(Path::new(""), split, bigtodo);
+    }
+    Shape::of(Path::new(""), None, None)
+}
+
+fn choose(variables: &Variables, caller: &Caller) -> Result<PathBuf, Failure> {
+    let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    if let Some(directory) = variables.value("QUEUEDIR") {
+        return Ok(path(directory));
+    }
+    let base = match variables.value("QUEUE_BASE") {
+        Some(base) => path(base),
+        None => controls(variables, caller)?
+            .line("queue_base")
+            .map_err(|e| Failure::new(Code::CONFIGURATION, e.to_string()))?
+            .filter(|line| !line.is_empty())
+            .map_or_else(|| PathBuf::from(QUEUE_BASE), |line| path(&line)),
+    };
+    let start = variables.number("QUEUE_START").unwrap_or(1);
+    pick(&base, start, variables.number("QUEUE_COUNT").filter(|&n| n > 0))
+}
+
+/// One queue at random; without a count, of those that exist.
+fn pick(base: &Path, start: u32, count: Option<u32>) -> Result<PathBuf, Failure> {
+    let what = format!("cannot choose a queue in {}", base.display());
+    let random = unix::host::random().map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))?;
+    let directory = |n: u64| base.join(format!("queue{}", u64::from(start) + n));
+    if let Some(count) = count {
+        return Ok(directory(random % u64::from(count)));
+    }
+    let mut there = Vec::new();
+    for n in 0..u64::from(QUEUE_COUNT) {
+        if exists(&directory(n)).map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))? {
+            there.push(directory(n));
+        }
+    }
+    let index = usize::try_from(random).unwrap_or(0) % there.len().max(1);
+    there.into_iter().nth(index).ok_or_else(|| {
+        Failure::new(Code::CHDIR_QUEUE, format!("{what}: there is none; create one with queue-fix"))
+    })
+}
+
+/// The control directory, unless an outsider points it at a place of his own.
+pub(crate) fn controls(variables: &Variables, caller: &Caller) -> Result<control::Directory, Failure> {
+    let path = |name| variables.value(name).map(|v| Path::new(OsStr::from_bytes(v)));
+    let (controldir, sysconfdir) = (path("CONTROLDIR"), path("SYSCONFDIR"));
+    let directory = control::Directory::from_environment(controldir, sysconfdir);
+    if controldir.is_none() && sysconfdir.is_none() {
+        return Ok(directory);
+    }
+    let shown = directory.path().display().to_string();
+    match File::open(directory.path()).and_then(|f| f.metadata()) {
+        Ok(meta) if is_ours(&meta) || caller.is_trusted() => Ok(directory),
+        Ok(_) => {
+            let why =
+                format!("control directory {shown}: only mail users may choose one that others can change");
+            Err(Failure::new(Code::CONFIGURATION, why))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(directory),
+        Err(e) => Err(Failure::of(Code::CONFIGURATION, format!("control directory {shown}"))(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(queues: &[u32]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for n in queues {
+            std::fs::create_dir(dir.path().join(format!("queue{n}"))).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn queuedir_wins_over_everything() {
+        let variables = Variables::from(&[("QUEUEDIR", "/a"), ("QUEUE_BASE", "/b")]);
+        assert_eq!(choose(&variables, &Caller::of_this_process()).unwrap(), Path::new("/a"));
+    }
+
+    #[test]
+    fn messages_spread_evenly_over_a_collection() {
+        let dir = base(&[]);
+        let mut counts = [0u32; 4];
+        for _ in 0..4000 {
+            let queue = pick(dir.path(), 3, Some(4)).unwrap();
+            let name = queue.file_name().unwrap().to_str().unwrap().to_owned();
+            counts[name.strip_prefix("queue").unwrap().parse::<usize>().unwrap() - 3] += 1;
+        }
+        // Chi-square with 3 degrees of freedom; 30 is passed once in a million runs.
+        let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1000.0).powi(2) / 1000.0).sum();
+        assert!(chi < 30.0, "{counts:?}");
+    }
+
+    #[test]
+    fn without_a_count_only_existing_queues_are_chosen() {
+        let dir = base(&[2, 5]);
+        for _ in 0..50 {
+            let queue = pick(dir.path(), 1, None).unwrap();
+            assert!(queue.ends_with("queue2") || queue.ends_with("queue5"));
+        }
+        let failure = pick(base(&[]).path(), 1, None).unwrap_err();
+        assert_eq!(failure.code, Code::CHDIR_QUEUE);
+        assert!(failure.to_string().contains("queue-fix"));
+    }
+
+    #[test]
+    fn base_comes_from_the_control_file_when_no_variable_says_it() {
+        let (control, queues) = (tempfile::tempdir().unwrap(), base(&[1]));
+        std::fs::write(control.path().join("queue_base"), queues.path().as_os_str().as_bytes()).unwrap();
+        let dir = control.path().to_str().unwrap();
+        let chosen = choose(&Variables::from(&[("CONTROLDIR", dir)]), &Caller::of_this_process()).unwrap();
+        assert_eq!(chosen, queues.path().join("queue1"));
+    }
+}

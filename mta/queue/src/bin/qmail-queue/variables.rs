@@ -1,0 +1,85 @@
+//! The variables this program reads; whatever else a caller sets has no effect.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use unix::durable::Durability;
+
+/// Every variable there is for this program.
+///
+/// Which queue: QUEUEDIR, QUEUE_BASE, QUEUE_START, QUEUE_COUNT, CONFSPLIT, BIGTODO, CONTROLDIR,
+/// SYSCONFDIR. How safe: USE_FSYNC, USE_FDATASYNC, USE_SYNCDIR. How long: DEATH. Head of the
+/// message: HIDE_HOST, HOSTNAME, FASTQUEUE, TCPREMOTEIP, TCPREMOTEINFO, RELAYCLIENT,
+/// ORIGINIPFIELD. Answer: QMAIL_QUEUE_CUSTOM_ERROR, ERROR_FD.
+const NAMES: &[&str] = &[
+    "BIGTODO",
+    "CONFSPLIT",
+    "CONTROLDIR",
+    "DEATH",
+    "ERROR_FD",
+    "FASTQUEUE",
+    "HIDE_HOST",
+    "HOSTNAME",
+    "ORIGINIPFIELD",
+    "QMAIL_QUEUE_CUSTOM_ERROR",
+    "QUEUEDIR",
+    "QUEUE_BASE",
+    "QUEUE_COUNT",
+    "QUEUE_START",
+    "RELAYCLIENT",
+    "SYSCONFDIR",
+    "TCPREMOTEINFO",
+    "TCPREMOTEIP",
+    "USE_FDATASYNC",
+    "USE_FSYNC",
+    "USE_SYNCDIR",
+];
+
+/// The variables of [`NAMES`] that are set.
+#[derive(Debug)]
+pub(crate) struct Variables(BTreeMap<&'static str, OsString>);
+
+impl Variables {
+    /// Read once, at the start.
+    pub(crate) fn of_this_process() -> Self {
+        Self(NAMES.iter().filter_map(|&n| Some((n, std::env::var_os(n)?))).collect())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from(pairs: &[(&'static str, &str)]) -> Self {
+        Self(pairs.iter().map(|&(n, v)| (n, v.into())).collect())
+    }
+
+    /// Is it set, also to nothing?
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        debug_assert!(NAMES.contains(&name), "{name} is not listed");
+        self.0.contains_key(name)
+    }
+
+    /// Its bytes, when it is set and not empty.
+    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
+        debug_assert!(NAMES.contains(&name), "{name} is not listed");
+        self.0.get(name).map(|v| v.as_bytes()).filter(|v| !v.is_empty())
+    }
+
+    /// It as a number; anything that is no number counts as unset.
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+        std::str::from_utf8(self.value(name)?).ok()?.trim().parse().ok()
+    }
+
+    /// Where a custom error text goes: 2 unless ERROR_FD says otherwise, nowhere for -1.
+    pub(crate) fn error_fd(&self) -> Option<RawFd> {
+        match self.value("ERROR_FD").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok()) {
+            None => Some(2),
+            Some(n) => Some(n).filter(|&n: &RawFd| n >= 2),
+        }
+    }
+
+    /// What is forced to the disk: everything, unless switched off with 0.
+    pub(crate) fn durability(&self) -> Durability {
+        let switch = |name| self.value(name).map(|v| v != b"0");
+        Durability::chosen(switch("USE_FSYNC"), switch("USE_FDATASYNC"), switch("USE_SYNCDIR"))
+    }
+}
