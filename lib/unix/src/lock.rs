@@ -63,6 +63,37 @@ impl Lock {
     }
 }
 
+/// Takes an fcntl(2) lock on a whole open file for this process, trying until `patience` is over;
+/// `Ok(false)` when another process held it all the time.
+///
+/// The lock is what other Maildir++ programs use. It goes when the process closes *any* descriptor
+/// of the file.
+///
+/// # Errors
+/// fcntl(2) errors other than "held by another".
+pub fn record_lock_within(file: &File, exclusive: bool, patience: Duration) -> io::Result<bool> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    let whole_file = libc::flock {
+        l_type: i16::try_from(kind).map_err(io::Error::other)?,
+        l_whence: i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let deadline = Deadline::after(patience);
+    loop {
+        match fcntl(file, FcntlArg::F_SETLK(&whole_file)) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) if deadline.passed() => return Ok(false),
+            // As above: no deadline of its own.
+            Err(Errno::EAGAIN | Errno::EACCES) => std::thread::sleep(Duration::from_millis(5)),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
 fn open(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)
 }

@@ -1,0 +1,176 @@
+//! One message into one Maildir.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use unix::durable::{Durability, create_new};
+
+use crate::name::Unique;
+
+/// Names tried before giving up; a taken one means that a clock went back.
+const TRIES: u32 = 3;
+const BUFFER: usize = 64 * 1024;
+
+/// A delivered message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The file in `new`.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Why a message is not in the Maildir. Nothing of it is left there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no Maildir with this name.
+    #[error("no maildir {}", .0.display())]
+    NoMaildir(PathBuf),
+    /// The file system's own quota is used up.
+    #[error("disk quota of the owner of {} is used up", .0.display())]
+    DiskQuota(PathBuf),
+    /// Not this time: full disk, no permission, trouble reading the message.
+    #[error("{}: {what}: {source}", maildir.display())]
+    Temporary {
+        /// The Maildir.
+        maildir: PathBuf,
+        /// The step.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Puts what `write` writes into the Maildir `maildir` as a new message with mode 0600.
+///
+/// When this returns `Ok`, the message survives a power cut (as far as `durability` asks for it).
+///
+/// # Errors
+/// See [`Error`]; the Maildir is as it was before.
+pub fn deliver(
+    maildir: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Delivered, Error> {
+    let failed = |what: &'static str| {
+        move |source: io::Error| match source.raw_os_error() {
+            Some(libc::EDQUOT) => Error::DiskQuota(maildir.to_path_buf()),
+            _ => Error::Temporary { maildir: maildir.to_path_buf(), what, source },
+        }
+    };
+    let (unique, file, temporary) = begin(maildir).map_err(|e| {
+        if e.kind() == io::ErrorKind::NotFound {
+            return Error::NoMaildir(maildir.to_path_buf());
+        }
+        failed("create a file in tmp")(e)
+    })?;
+    let written = fill(file, durability, write);
+    let (inode, device, size) = written.map_err(|e| {
+        // The error that matters is the first one; a leftover in tmp is harmless.
+        let _ = std::fs::remove_file(&temporary);
+        failed("write the message")(e)
+    })?;
+    let path = maildir.join("new").join(unique.delivered(inode, device, size));
+    durability.publish(&temporary, &path).map_err(failed("link the message into new"))?;
+    Ok(Delivered { path, size })
+}
+
+fn begin(maildir: &Path) -> io::Result<(Unique, File, PathBuf)> {
+    let mut tries = 0;
+    loop {
+        let unique = Unique::next();
+        let temporary = maildir.join("tmp").join(unique.temporary());
+        match create_new(&temporary, 0o600) {
+            Ok(file) => return Ok((unique, file, temporary)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn fill(
+    file: File,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(u64, u64, u64)> {
+    let mut buffered = io::BufWriter::with_capacity(BUFFER, file);
+    write(&mut buffered)?;
+    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    durability.sync_file(&file)?;
+    let meta = file.metadata()?;
+    Ok((meta.ino(), meta.dev(), meta.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn maildir() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        crate::make(dir.path(), None).unwrap();
+        dir
+    }
+
+    fn entries(dir: &Path, sub: &str) -> Vec<PathBuf> {
+        std::fs::read_dir(dir.join(sub)).unwrap().map(|e| e.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn message_is_in_new_whole_with_its_size_in_the_name() {
+        let dir = maildir();
+        let done =
+            deliver(dir.path(), Durability::default(), |out| out.write_all(b"Subject: x\n\n")).unwrap();
+        assert_eq!(entries(dir.path(), "new"), std::slice::from_ref(&done.path));
+        assert!(entries(dir.path(), "tmp").is_empty());
+        assert_eq!(std::fs::read(&done.path).unwrap(), b"Subject: x\n\n");
+        assert!(done.path.to_str().unwrap().ends_with(",S=12"));
+        assert_eq!(std::fs::metadata(&done.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn failure_while_writing_leaves_nothing() {
+        let dir = maildir();
+        let error = deliver(dir.path(), Durability::default(), |out| {
+            out.write_all(&[b'x'; 200_000])?;
+            Err(io::Error::other("source"))
+        });
+        assert!(matches!(error, Err(Error::Temporary { what: "write the message", .. })));
+        assert!(entries(dir.path(), "new").is_empty() && entries(dir.path(), "tmp").is_empty());
+    }
+
+    #[test]
+    fn failure_while_linking_leaves_nothing() {
+        let dir = maildir();
+        std::fs::remove_dir(dir.path().join("new")).unwrap();
+        let error = deliver(dir.path(), Durability::default(), |out| out.write_all(b"x"));
+        assert!(matches!(error, Err(Error::Temporary { .. })));
+        assert!(entries(dir.path(), "tmp").is_empty());
+    }
+
+    #[test]
+    fn missing_maildir_and_disk_quota_are_told_apart() {
+        let error = deliver(Path::new("/nonexistent"), Durability::default(), |_| Ok(()));
+        assert!(matches!(error, Err(Error::NoMaildir(_))));
+        let dir = maildir();
+        let edquot = |_: &mut dyn Write| Err(io::Error::from_raw_os_error(libc::EDQUOT));
+        assert!(matches!(deliver(dir.path(), Durability::default(), edquot), Err(Error::DiskQuota(_))));
+        let enospc = |_: &mut dyn Write| Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert!(matches!(deliver(dir.path(), Durability::default(), enospc), Err(Error::Temporary { .. })));
+    }
+
+    #[test]
+    fn a_planted_link_in_tmp_is_not_followed() {
+        let dir = maildir();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join("tmp/x")).unwrap();
+        assert_eq!(
+            create_new(&dir.path().join("tmp/x"), 0o600).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    }
+}
