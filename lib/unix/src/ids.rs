@@ -73,7 +73,7 @@ pub struct Role {
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
     /// The user or group does not exist.
-    #[error("no {kind} named {name}; create the system users with: svctool --config=users")]
+    #[error("no {kind} named {name}; create the system users with: svctool config users")]
     Missing {
         /// `user` or `group`.
         kind: &'static str,

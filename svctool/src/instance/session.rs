@@ -1,0 +1,421 @@
+//! The steps of `svctool try`, from an empty directory to mail in a mailbox.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use program::Layout;
+use serde::Serialize;
+use unix::Signal;
+use unix::signals::Signals;
+
+use super::keeper::{self, Keeper};
+use super::store::Store;
+use super::users::MailIds;
+use super::view::Kind;
+use super::{
+    Instance, Ports, State, TryAccount, configuration, leftovers, live, proof, services, tree, users,
+};
+
+/// How long the daemons may take to answer, and a message to arrive.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// The domain of every private system; `.test` exists nowhere.
+const DOMAIN: &str = "indimail.test";
+const PEOPLE: [&str; 2] = ["alice", "bob"];
+
+/// What was asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// The instance's directory.
+    pub dir: PathBuf,
+    /// Leave it running and return.
+    pub detach: bool,
+    /// Print one JSON object when it is ready; steps go to stderr.
+    pub json: bool,
+    /// Another store than the remembered one or SQLite.
+    pub store: Option<Store>,
+}
+
+/// The JSON object of a running instance.
+#[derive(Debug, Serialize)]
+struct Report {
+    dir: PathBuf,
+    domain: String,
+    accounts: Vec<TryAccount>,
+    ports: Ports,
+    sockets: Sockets,
+    store: String,
+    services: Vec<ServiceRow>,
+    enter: Vec<String>,
+    pid: u32,
+    left_out: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sockets {
+    nssd: PathBuf,
+    inlookup: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct ServiceRow {
+    name: &'static str,
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+/// Prints each step with its result and time.
+struct Steps {
+    json: bool,
+    left_out: Vec<String>,
+}
+
+impl Steps {
+    fn say(&self, text: &str) {
+        if self.json {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
+    }
+
+    fn step(&self, name: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
+        let start = Instant::now();
+        let result = work().with_context(|| name.to_owned())?;
+        self.say(&format!("ok    {name:<14} {result} ({:.2} s)", start.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    fn leave_out(&mut self, what: &str, why: &str) {
+        self.say(&format!("left out: {what}: {why}"));
+        self.left_out.push(format!("{what}: {why}"));
+    }
+}
+
+/// Starts an instance and stays with it until a signal arrives, or detaches.
+///
+/// # Errors
+/// The step that failed and why; nothing is left running then.
+pub fn run(request: &Request, installed: &Layout) -> Result<()> {
+    let instance = Instance::create(&request.dir)?;
+    let mut steps = Steps { json: request.json, left_out: Vec::new() };
+    if let Some((pid, kind)) = keeper::running(&instance) {
+        let state = instance.state()?.filter(|s| s.populated).context("it is still starting")?;
+        ensure!(
+            request.detach,
+            "{}: already running (process {pid}); stop it with: svctool try --dir {} --stop",
+            instance.dir().display(),
+            instance.dir().display()
+        );
+        let enter = keeper::enter_prefix(&instance, pid, kind);
+        return report(&instance, &state, &enter, pid, &steps);
+    }
+    let mut signals = Signals::listen(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+    let mut state = state_to_use(&instance, request.store.as_ref())?;
+    let store = request.store.clone().map_or_else(|| state.store.parse(), Ok)?;
+    prepare(&instance, installed, &mut state, &store, &steps)?;
+    let mut keeper = Keeper::start(&instance).context("private view")?;
+    let outcome = bring_up(&instance, &mut state, &mut keeper, &mut steps, &mut signals)
+        .and_then(|()| stay(request, &instance, &state, &mut keeper, &steps, &mut signals));
+    match outcome {
+        Ok(After::Detach) => keeper.detach(),
+        Ok(After::Stop) => {
+            steps.say("stopping");
+            keeper.stop(&instance)?;
+            steps.say("ok    stopped        nothing is left running");
+            Ok(())
+        }
+        Err(e) => {
+            keeper.stop(&instance)?;
+            Err(e)
+        }
+    }
+}
+
+enum After {
+    Detach,
+    Stop,
+}
+
+fn stay(
+    request: &Request,
+    instance: &Instance,
+    state: &State,
+    keeper: &mut Keeper,
+    steps: &Steps,
+    signals: &mut Signals,
+) -> Result<After> {
+    let (pid, _) = keeper::running(instance).context("the keeper has ended")?;
+    write_enter_script(instance, keeper.enter())?;
+    report(instance, state, keeper.enter(), pid, steps)?;
+    if request.detach {
+        return Ok(After::Detach);
+    }
+    if request.json {
+        // The reader of the object wants nothing more on stdout.
+        while signals.take().is_none() {
+            unix::wait::ready(&[(std::os::fd::AsFd::as_fd(signals), unix::wait::Interest::Read)], None)?;
+        }
+        return Ok(After::Stop);
+    }
+    ensure!(live::watch(instance, keeper, signals)?, "the instance ended by itself, see {}", logs(instance));
+    Ok(After::Stop)
+}
+
+fn logs(instance: &Instance) -> String {
+    instance.at("var/log").display().to_string()
+}
+
+fn state_to_use(instance: &Instance, wanted: Option<&Store>) -> Result<State> {
+    let mut state = match instance.state()? {
+        Some(state) => state,
+        None => State {
+            domain: DOMAIN.to_owned(),
+            accounts: Vec::new(),
+            ports: free_ports()?,
+            store: wanted.unwrap_or(&Store::Sqlite).to_string(),
+            populated: false,
+        },
+    };
+    if let Some(wanted) = wanted {
+        ensure!(
+            wanted.to_string() == state.store,
+            "this instance keeps its accounts in {}: use another --dir for {wanted}",
+            state.store
+        );
+    }
+    if !is_free(state.ports.smtp) || !is_free(state.ports.submission) {
+        state.ports = free_ports()?;
+    }
+    Ok(state)
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+fn free_ports() -> Result<Ports> {
+    let (one, two) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+    Ok(Ports { smtp: one.local_addr()?.port(), submission: two.local_addr()?.port() })
+}
+
+/// Everything that is done before the private view exists.
+fn prepare(
+    instance: &Instance,
+    installed: &Layout,
+    state: &mut State,
+    store: &Store,
+    steps: &Steps,
+) -> Result<()> {
+    let abandoned = leftovers::kill_all(instance)?;
+    if abandoned > 0 {
+        steps.say(&format!("note: ended {abandoned} processes of an earlier run"));
+    }
+    if let Store::Mysql(super::store::Mysql { password: super::store::Password::Given(_), .. }) = store {
+        steps.say("note: the password in --store is visible to everybody in ps; use a password file");
+    }
+    let root = nix::unistd::geteuid().is_root();
+    let databases =
+        if root { Some(users::of_this_machine(&instance.layer("etc"), instance.dir())?) } else { None };
+    let ids = databases.as_ref().map_or_else(MailIds::single, |d| d.ids.clone());
+    steps.step("programs", || {
+        tree::copy(instance, installed, &ids)?;
+        Ok(instance.at("usr").display().to_string())
+    })?;
+    steps.step("configuration", || {
+        let texts = databases.as_ref().map(|d| (d.passwd.as_str(), d.group.as_str()));
+        configuration::write_layer(instance, texts)?;
+        configuration::make_directories(instance, &ids)?;
+        configuration::write_control_files(instance, &state.domain, store, &ids)?;
+        configuration::write_certificate(instance, &state.domain, &ids)?;
+        services::write_all(instance, state.ports, &ids)?;
+        Ok(instance.at("etc/indimail").display().to_string())
+    })?;
+    instance.remember(state)
+}
+
+/// Everything that happens inside the view: queue, accounts, services, the proof.
+fn bring_up(
+    instance: &Instance,
+    state: &mut State,
+    keeper: &mut Keeper,
+    steps: &mut Steps,
+    signals: &mut Signals,
+) -> Result<()> {
+    let enter = keeper.enter().to_vec();
+    let root = nix::unistd::geteuid().is_root();
+    steps.step("private view", || Ok(describe(keeper.kind()).to_owned()))?;
+    if !root {
+        steps.leave_out("separate users for the parts of the system", "needs root");
+    }
+    steps.step("queue", || {
+        let queue = instance.queue().display().to_string();
+        proof::run(&enter, &["queue-fix", &queue], "")?;
+        Ok(queue)
+    })?;
+    if !state.populated {
+        steps.step("accounts", || {
+            populate(state, &enter)?;
+            instance.remember(state)?;
+            Ok(state.accounts.iter().map(|a| a.address.as_str()).collect::<Vec<_>>().join(", "))
+        })?;
+    }
+    check_interrupt(signals)?;
+    steps.step("services", || {
+        keeper.go()?;
+        proof::wait_until_ready(instance, state, PATIENCE, || {
+            Ok(keeper.has_ended()? || signals.take().is_some())
+        })?;
+        Ok(services::NAMES.join(", "))
+    })?;
+    let alice = state.accounts.first().context("no account")?;
+    check_interrupt(signals)?;
+    steps.step("message", || {
+        let file = proof::message_arrives(state, alice, PATIENCE)?;
+        Ok(format!("by SMTP to port {}, arrived in {}", state.ports.smtp, file.display()))
+    })?;
+    let kind = keeper.kind();
+    if kind == Kind::None {
+        steps.leave_out("getent passwd, PAM login", "this kernel gives no private view to ordinary users");
+        return Ok(());
+    }
+    optional(steps, root, "getent", || proof::passwd_entry(&enter, alice))?;
+    optional(steps, root, "login", || proof::login(&enter, alice, root))
+}
+
+/// A step that only root can count on.
+fn optional(steps: &mut Steps, root: bool, name: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
+    match steps.step(name, work) {
+        Err(e) if !root => {
+            steps.leave_out(name, &format!("{:#}", e.root_cause()));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn describe(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Mounts => "own /etc and library directory, the machine's are untouched",
+        Kind::UserAndMounts => "own /etc and library directory in a user namespace",
+        Kind::None => "none",
+    }
+}
+
+fn check_interrupt(signals: &mut Signals) -> Result<()> {
+    if signals.take().is_some() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// Makes the domain and the accounts with the tools an administrator would use.
+fn populate(state: &mut State, enter: &[OsString]) -> Result<()> {
+    let domain = state.domain.clone();
+    let postmaster = random_text(20)?;
+    proof::run(enter, &["vadddomain", "--password-fd", "0", &domain], &format!("{postmaster}\n"))?;
+    state.accounts.clear();
+    for person in PEOPLE {
+        let address = format!("{person}@{domain}");
+        let password = random_text(20)?;
+        proof::run(enter, &["vadduser", "--password-fd", "0", &address], &format!("{password}\n"))?;
+        let maildir = maildir_of(enter, &address)?;
+        state.accounts.push(TryAccount { address, password, maildir });
+    }
+    state.populated = true;
+    Ok(())
+}
+
+fn maildir_of(enter: &[OsString], address: &str) -> Result<PathBuf> {
+    let text = proof::run(enter, &["vuserinfo", "--json", address], "")?;
+    let value: serde_json::Value = serde_json::from_str(&text).context("vuserinfo --json")?;
+    let row = value.as_array().and_then(|rows| rows.first()).unwrap_or(&value);
+    let home = row.get("home").and_then(serde_json::Value::as_str).context("vuserinfo --json: no home")?;
+    Ok(PathBuf::from(home).join("Maildir"))
+}
+
+/// Random letters and digits that nobody confuses.
+///
+/// # Errors
+/// The kernel has no randomness.
+pub fn random_text(length: usize) -> Result<String> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = vec![0u8; length];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+    Ok(bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect())
+}
+
+fn write_enter_script(instance: &Instance, enter: &[OsString]) -> Result<()> {
+    let mut text =
+        String::from("#!/bin/sh\n# Runs a command inside this private system while it is running.\nexec");
+    for word in enter {
+        // Instance directories hold no quotes.
+        let _ = write!(text, " '{}'", word.display());
+    }
+    text.push_str(" \"$@\"\n");
+    let path = instance.at("enter");
+    std::fs::write(&path, text)?;
+    tree::set_mode(&path, 0o755)
+}
+
+/// Prints the JSON object, or what to try by hand.
+fn report(instance: &Instance, state: &State, enter: &[OsString], pid: u32, steps: &Steps) -> Result<()> {
+    if !steps.json {
+        println!("{}", by_hand(instance, state));
+        return Ok(());
+    }
+    let report = Report {
+        dir: instance.dir().to_path_buf(),
+        domain: state.domain.clone(),
+        accounts: state.accounts.clone(),
+        ports: state.ports,
+        sockets: Sockets { nssd: instance.socket("nssd"), inlookup: instance.socket("inlookup") },
+        store: state.store.clone(),
+        services: services::NAMES
+            .iter()
+            .map(|name| ServiceRow {
+                name,
+                directory: services::directory(instance, name),
+                log: services::log(instance, name),
+            })
+            .collect(),
+        enter: enter.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        pid,
+        left_out: steps.left_out.clone(),
+    };
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}
+
+fn by_hand(instance: &Instance, state: &State) -> String {
+    let dir = instance.dir().display();
+    let mut text = String::from("\naccounts:\n");
+    for account in &state.accounts {
+        let _ = writeln!(text, "  {}  password {}", account.address, account.password);
+    }
+    let (smtp, submission) = (state.ports.smtp, state.ports.submission);
+    let [alice, bob, ..] = state.accounts.as_slice() else { return text };
+    let _ = write!(
+        text,
+        "\ntry by hand:\n  \
+         swaks --server 127.0.0.1:{smtp} --from {} --to {}\n  \
+         swaks --server 127.0.0.1:{submission} --tls --auth-user {} --auth-password {} --from {} --to {}\n  \
+         {dir}/enter getent passwd {}\n  \
+         {dir}/enter pamtester indimail-try {} authenticate acct_mgmt\n  \
+         {dir}/enter qmail-qread\n  \
+         ls {}/new\n",
+        bob.address,
+        alice.address,
+        bob.address,
+        bob.password,
+        bob.address,
+        alice.address,
+        alice.address,
+        alice.address,
+        alice.maildir.display()
+    );
+    text
+}
