@@ -1,1 +1,34 @@
-//! supervise, svscan, svc, svstat, multilog and friends.
+//! Supervision: programs that keep services running, talk to them, keep their logs, and start other
+//! programs under another user, environment or limit.
+//!
+//! ```text
+//! svscan ──one per service──► supervise ──► run            svc, svstat, svok
+//!    │                          │  ▲                              │
+//!    │ pipe, kept               │  └── supervise/control ◄────────┤
+//!    └──► supervise log ──► multilog          supervise/status ◄──┘
+//! ```
+//!
+//! - [`supervise`]: one service; [`svscan`]: a directory of them;
+//! - [`status`] and [`fifo`]: what both sides of a service directory share;
+//! - [`svc`], [`svstat`], [`svok`]: the operator's side;
+//! - [`multilog`], [`tai64n`]: logs;
+//! - [`chain`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
+//!
+//! The life of a service and of a scan directory, the selection and rotation of logs are pure state
+//! machines and functions; the drivers around them are a `poll` each. Nothing here runs threads.
+
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod envdir;
+pub mod fifo;
+pub mod setlock;
+pub mod setuidgid;
+pub mod softlimit;
+pub mod status;
+pub mod supervise;
+pub mod svc;
+pub mod svok;
+pub mod svscan;
+pub mod svstat;
+pub mod tai64n;

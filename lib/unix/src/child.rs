@@ -70,6 +70,7 @@ pub struct Launch {
     identity: Option<(Uid, Gid, Vec<Gid>)>,
     new_session: bool,
     new_group: bool,
+    record: Option<(OwnedFd, i64)>,
 }
 
 impl Launch {
@@ -81,6 +82,7 @@ impl Launch {
             identity: None,
             new_session: false,
             new_group: false,
+            record: None,
         }
     }
 
@@ -144,6 +146,16 @@ impl Launch {
         self
     }
 
+    /// The child copies its line of /proc/self/stat into this file, at this offset, before the program
+    /// runs: whoever can lock a close-on-exec lock of this process afterwards finds it there.
+    ///
+    /// # Errors
+    /// No descriptor can be duplicated.
+    pub fn record(mut self, file: BorrowedFd<'_>, offset: i64) -> io::Result<Self> {
+        self.record = Some((crate::fd::duplicate_above(file, 64)?, offset));
+        Ok(self)
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -164,11 +176,15 @@ impl Launch {
         let moves = std::mem::take(&mut self.moves);
         let identity = self.identity.take();
         let (session, group) = (self.new_session, self.new_group);
+        let record = self.record.take();
         let between = move || {
             if session {
                 nix::unistd::setsid()?;
             } else if group {
                 nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+            }
+            if let Some((file, offset)) = &record {
+                record_stat(file.as_raw_fd(), *offset);
             }
             for (from, to) in &moves {
                 // SAFETY: plain dup2 in the child; the new number is meant for the program to
@@ -184,6 +200,25 @@ impl Launch {
         };
         // SAFETY: between fork and exec only system calls are made, without allocating.
         unsafe { self.command.pre_exec(between) };
+    }
+}
+
+/// Copies /proc/self/stat into a file. Without /proc nothing is recorded, which readers take as
+/// "nothing known"; the program runs all the same.
+fn record_stat(file: RawFd, offset: i64) {
+    let mut line = [0u8; 1024];
+    // SAFETY: plain system calls on a constant path and a buffer of the length given, no allocation:
+    // this runs between fork and exec.
+    unsafe {
+        let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if stat < 0 {
+            return;
+        }
+        let got = libc::read(stat, line.as_mut_ptr().cast(), line.len());
+        libc::close(stat);
+        if let Ok(length) = usize::try_from(got) {
+            libc::pwrite(file, line.as_ptr().cast(), length, offset);
+        }
     }
 }
 

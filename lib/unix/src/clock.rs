@@ -60,3 +60,52 @@ impl Deadline {
         self.left().is_zero()
     }
 }
+
+/// A time as the calendar and the clock on the wall have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CalendarTime {
+    /// Year.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: i32,
+    /// 1 to 31.
+    pub day: i32,
+    /// 0 to 23.
+    pub hour: i32,
+    /// 0 to 59.
+    pub minute: i32,
+    /// 0 to 60.
+    pub second: i32,
+    /// Seconds east of UTC.
+    pub offset: i64,
+}
+
+/// The calendar time of these seconds since 1970, in UTC or in the time zone of this process; `None` when no
+/// calendar reaches that far.
+#[must_use]
+pub fn calendar_time(unix_seconds: u64, utc: bool) -> Option<CalendarTime> {
+    let seconds = libc::time_t::try_from(unix_seconds).ok()?;
+    // SAFETY: an all-zero tm is a valid value of the plain C structure.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both functions read one time_t and write one tm, both of which live here. localtime_r
+    // reads the TZ variable, which nothing in this workspace changes.
+    let found = unsafe {
+        if utc {
+            libc::gmtime_r(&raw const seconds, &raw mut tm)
+        } else {
+            libc::localtime_r(&raw const seconds, &raw mut tm)
+        }
+    };
+    if found.is_null() {
+        return None;
+    }
+    Some(CalendarTime {
+        year: i64::from(tm.tm_year) + 1900,
+        month: tm.tm_mon + 1,
+        day: tm.tm_mday,
+        hour: tm.tm_hour,
+        minute: tm.tm_min,
+        second: tm.tm_sec,
+        offset: tm.tm_gmtoff,
+    })
+}

@@ -47,6 +47,15 @@ pub fn group(name: &str) -> io::Result<Option<Gid>> {
     Ok(absent_or_error(Group::from_name(name))?.map(|g| g.gid))
 }
 
+/// All groups of a user, the primary one included, as initgroups(3) would set them.
+///
+/// # Errors
+/// The name holds a NUL byte, or the name service could not tell.
+pub fn groups_of(name: &str, primary: Gid) -> io::Result<Vec<Gid>> {
+    let name = std::ffi::CString::new(name)?;
+    Ok(nix::unistd::getgrouplist(&name, primary)?)
+}
+
 fn account(u: User) -> Account {
     Account { name: u.name, uid: u.uid, gid: u.gid, home: u.dir, shell: u.shell }
 }

@@ -11,6 +11,7 @@
 //! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
 //! - [`wait`]: `poll` with deadlines;
 //! - [`child`]: fork, exec and what became of the child;
+//! - [`process`]: processes that are not our children;
 //! - [`lock`]: whole-file locks;
 //! - [`host`]: what the kernel knows about this process and this host;
 //! - [`clock`]: the two clocks, read here and passed on as values.
@@ -27,6 +28,7 @@ pub mod ids;
 pub mod lock;
 pub mod mail_users;
 pub mod privilege;
+pub mod process;
 pub mod signals;
 pub mod socket;
 pub mod wait;

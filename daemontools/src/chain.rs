@@ -1,0 +1,91 @@
+//! Becoming another program.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use program::{Environment, Exit, Invocation};
+use unix::child::Launch;
+
+/// Where programs are looked for when PATH is not set.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// The fixed words of the daemontools family for errors that scripts compare.
+#[must_use]
+pub fn phrase(error: &io::Error) -> String {
+    let known = match error.raw_os_error() {
+        Some(libc::ENOENT) => "file does not exist",
+        Some(libc::EACCES) => "access denied",
+        Some(libc::ENXIO) => "device not configured",
+        Some(libc::EAGAIN) => "temporary failure",
+        _ => return error.to_string(),
+    };
+    known.to_owned()
+}
+
+/// The places where `program` may be, in order: itself when it has a slash, else every element of PATH.
+fn candidates(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
+    }
+    let path = path.map_or(DEFAULT_PATH, OsStrExt::as_bytes);
+    let element = |e: &[u8]| Path::new(OsStr::from_bytes(if e.is_empty() { b"." } else { e })).join(program);
+    path.split(|&b| b == b':').map(element).collect()
+}
+
+/// Replaces this process by `argv`, found through `path`; returns only on failure.
+///
+/// Places where there is no such file, or none that may be executed, are passed over; any other
+/// error ends the search.
+#[must_use]
+pub fn replace(argv: &[OsString], environment: &Environment, path: Option<&OsStr>) -> io::Error {
+    let mut remembered = io::Error::from_raw_os_error(libc::ENOENT);
+    let Some((program, args)) = argv.split_first() else { return remembered };
+    if program.is_empty() {
+        return remembered;
+    }
+    for candidate in candidates(program, path) {
+        let launch = Launch::new(candidate).arg0(program).args(args).env_exactly(environment.to_vec());
+        let error = launch.replace();
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => {}
+            Some(libc::EACCES | libc::EPERM | libc::EISDIR) => remembered = error,
+            _ => return error,
+        }
+    }
+    remembered
+}
+
+/// Ends an invocation by becoming `argv` with this environment, PATH included.
+#[must_use]
+pub fn become_program(invocation: &Invocation, argv: &[OsString], environment: &Environment) -> Exit {
+    let error = replace(argv, environment, environment.get("PATH"));
+    cannot_run(invocation, argv, &error)
+}
+
+/// Reports that the program at the end of the chain could not be started.
+#[must_use]
+pub fn cannot_run(invocation: &Invocation, argv: &[OsString], error: &io::Error) -> Exit {
+    let name = argv.first().map_or(&b""[..], |a| a.as_bytes()).escape_ascii();
+    invocation.complain("fatal", format_args!("unable to run {name}: {}", phrase(error)));
+    Exit::TEMPORARY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_order() {
+        let list = |program: &str, path: Option<&str>| {
+            candidates(OsStr::new(program), path.map(OsStr::new))
+                .iter()
+                .map(|p| p.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(list("./x", Some("/a")), ["./x"]);
+        assert_eq!(list("x", Some("/a::/b")), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(list("x", None), ["/bin/x", "/usr/bin/x"]);
+    }
+}

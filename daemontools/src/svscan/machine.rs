@@ -1,0 +1,367 @@
+//! A directory of services as a pure state machine: scans and deaths in, starts and signals out.
+//!
+//! Each service has a slot: one supervise for it, one more for its logger, and a pipe between the two
+//! that lives as long as the slot, so that neither side's restart loses a byte.
+//!
+//! Stopping goes in an order that keeps every line: the services first; when the supervise of a service
+//! is gone, svscan closes its ends of the pipe and tells the logger's supervise to exit when the logger
+//! does, which it does at the end of its input. Only what does not follow is forced.
+
+use std::time::Duration;
+
+use unix::{Pid, Signal};
+
+/// No two starts of one supervise are closer than this.
+pub const START_FLOOR: Duration = Duration::from_secs(1);
+/// From the KILL of a service to the KILL of its supervise.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A directory that may be a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Device and inode: what it *is*, whatever its name.
+    pub id: (u64, u64),
+    /// Is there a logger?
+    pub has_log: bool,
+    /// Can its `run` be executed? If not, it is not complete yet.
+    pub complete: bool,
+    /// Is there a file named `down`?
+    pub down: bool,
+}
+
+/// Names a slot for as long as svscan runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotId(pub u64);
+
+/// Which supervise of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// That of the service.
+    Main,
+    /// That of its logger.
+    Log,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The directory was read.
+    Scanned(Vec<Entry>),
+    /// Answer to [`Action::Start`].
+    Started(SlotId, Role, Pid),
+    /// Answer to [`Action::Start`].
+    StartFailed(SlotId, Role),
+    /// Answer to [`Action::Open`]: there is no pipe for it now.
+    OpenFailed(SlotId),
+    /// A child ended.
+    Ended(Pid),
+    /// Stop everything, in order, then end.
+    Terminate,
+    /// End at once, leave everything running.
+    Abandon,
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A new slot; with a logger it needs a pipe.
+    Open {
+        /// Which.
+        slot: SlotId,
+        /// The directory's name.
+        name: Vec<u8>,
+        /// Is there a logger?
+        has_log: bool,
+    },
+    /// Start a supervise.
+    Start(SlotId, Role),
+    /// Send a signal to a supervise.
+    Signal(Pid, Signal),
+    /// Write a byte to the control of a supervise.
+    Command(SlotId, Role, u8),
+    /// Close the pipe.
+    ClosePipe(SlotId),
+    /// The slot is no more.
+    Close(SlotId),
+    /// There are more services than slots.
+    TooMany(Vec<u8>),
+    /// The end of svscan.
+    Exit,
+}
+
+/// Limits, from the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// At most this many slots.
+    pub slots: usize,
+    /// From TERM of the services to their KILL.
+    pub kill_services: Duration,
+    /// From the end of a service to the TERM of its logger; zero: never.
+    pub stop_loggers: Duration,
+}
+
+/// One supervise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    /// There is none to be.
+    None,
+    /// To be started when the floor allows.
+    Due(Duration),
+    /// An answer is awaited.
+    Starting,
+    /// Running, and when it may be started again.
+    Running(Pid, Duration),
+}
+
+/// How far the forced end of a process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Force {
+    /// Nothing was said yet.
+    None,
+    /// Told to stop; the next step is due then, if ever.
+    Asked(Option<Duration>),
+    /// The service itself was killed; supervise is next.
+    ServiceKilled(Duration),
+    /// Killed.
+    Killed,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: SlotId,
+    name: Vec<u8>,
+    identity: (u64, u64),
+    present: bool,
+    down: bool,
+    main: Process,
+    log: Process,
+    main_force: Force,
+    log_force: Force,
+}
+
+/// The state of one scan directory.
+#[derive(Debug)]
+pub struct Machine {
+    limits: Limits,
+    slots: Vec<Slot>,
+    next: u64,
+    stopping: bool,
+    exited: bool,
+}
+
+impl Machine {
+    /// An empty directory.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, slots: Vec::new(), next: 0, stopping: false, exited: false }
+    }
+
+    /// Is everything being stopped?
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Are there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// When [`Event::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        let of = |process: Process, force: Force| match (process, force) {
+            (Process::Due(at), _) => Some(at),
+            (Process::Running(..), Force::Asked(at)) => at,
+            (Process::Running(..), Force::ServiceKilled(at)) => Some(at),
+            _ => None,
+        };
+        self.slots.iter().flat_map(|s| [of(s.main, s.main_force), of(s.log, s.log_force)]).flatten().min()
+    }
+
+    /// Takes an event and says what to do, in order.
+    pub fn handle(&mut self, event: Event, now: Duration, out: &mut Vec<Action>) {
+        if self.exited {
+            return;
+        }
+        match event {
+            Event::Scanned(entries) if !self.stopping => self.scanned(&entries, now, out),
+            Event::Scanned(_) | Event::Tick => {}
+            Event::Started(id, role, pid) => {
+                self.with(id, |slot| *slot.process(role) = Process::Running(pid, now + START_FLOOR));
+            }
+            Event::StartFailed(id, role) => {
+                self.with(id, |slot| *slot.process(role) = Process::Due(now + START_FLOOR));
+            }
+            Event::OpenFailed(id) => self.slots.retain(|s| s.id != id),
+            Event::Ended(pid) => self.ended(pid),
+            Event::Terminate => self.stopping = true,
+            Event::Abandon => {
+                self.exited = true;
+                out.push(Action::Exit);
+                return;
+            }
+        }
+        for at in 0..self.slots.len() {
+            self.settle(at, now, out);
+        }
+        self.slots.retain(|slot| {
+            let gone = slot.main == Process::None && slot.log == Process::None;
+            if gone {
+                out.push(Action::Close(slot.id));
+            }
+            !gone
+        });
+        if self.stopping && self.slots.is_empty() {
+            self.exited = true;
+            out.push(Action::Exit);
+        }
+    }
+
+    fn with(&mut self, id: SlotId, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.iter_mut().find(|s| s.id == id) {
+            change(slot);
+        }
+    }
+
+    fn scanned(&mut self, entries: &[Entry], now: Duration, out: &mut Vec<Action>) {
+        for slot in &mut self.slots {
+            slot.present = false;
+        }
+        for entry in entries {
+            if let Some(slot) = self.slots.iter_mut().find(|s| s.identity == entry.id && s.name == entry.name)
+            {
+                slot.present = true;
+                if slot.down != entry.down {
+                    slot.down = entry.down;
+                    let command = if entry.down { b'd' } else { b'u' };
+                    out.push(Action::Command(slot.id, Role::Main, command));
+                }
+            } else if entry.complete {
+                if self.slots.len() >= self.limits.slots {
+                    out.push(Action::TooMany(entry.name.clone()));
+                    continue;
+                }
+                let slot = Slot {
+                    id: SlotId(self.next),
+                    name: entry.name.clone(),
+                    identity: entry.id,
+                    present: true,
+                    down: entry.down,
+                    main: Process::Due(now),
+                    log: if entry.has_log { Process::Due(now) } else { Process::None },
+                    main_force: Force::None,
+                    log_force: Force::None,
+                };
+                self.next += 1;
+                out.push(Action::Open { slot: slot.id, name: slot.name.clone(), has_log: entry.has_log });
+                self.slots.push(slot);
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: Pid) {
+        for slot in &mut self.slots {
+            for role in [Role::Main, Role::Log] {
+                if let Process::Running(running, again) = *slot.process(role)
+                    && running == pid
+                {
+                    *slot.process(role) = Process::Due(again);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, at: usize, now: Duration, out: &mut Vec<Action>) {
+        let (stopping, limits) = (self.stopping, self.limits);
+        let slot = &mut self.slots[at];
+        let wanted = slot.present && !stopping;
+        for role in [Role::Main, Role::Log] {
+            if let Process::Due(at) = *slot.process(role) {
+                if !wanted {
+                    *slot.process(role) = Process::None;
+                } else if at <= now {
+                    *slot.process(role) = Process::Starting;
+                    out.push(Action::Start(slot.id, role));
+                }
+            }
+        }
+        if stopping {
+            slot.stop_service(now, limits, out);
+            if slot.main == Process::None {
+                slot.stop_logger(now, limits, out);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn process(&mut self, role: Role) -> &mut Process {
+        match role {
+            Role::Main => &mut self.main,
+            Role::Log => &mut self.log,
+        }
+    }
+
+    fn stop_service(&mut self, now: Duration, limits: Limits, out: &mut Vec<Action>) {
+        let Process::Running(pid, _) = self.main else { return };
+        self.main_force = match self.main_force {
+            Force::None => {
+                out.push(Action::Signal(pid, Signal::SIGTERM));
+                Force::Asked(Some(now + limits.kill_services))
+            }
+            force => kill_step(force, self.id, Role::Main, pid, now, out),
+        };
+    }
+
+    /// The service is gone: let its logger read to the end.
+    fn stop_logger(&mut self, now: Duration, limits: Limits, out: &mut Vec<Action>) {
+        let Process::Running(pid, _) = self.log else { return };
+        let patience = (!limits.stop_loggers.is_zero()).then_some(limits.stop_loggers);
+        self.log_force = match self.log_force {
+            Force::None => {
+                out.push(Action::Command(self.id, Role::Log, b'x'));
+                out.push(Action::ClosePipe(self.id));
+                Force::Asked(patience.map(|p| now + p))
+            }
+            Force::Asked(Some(at)) if at <= now => {
+                out.push(Action::Signal(pid, Signal::SIGTERM));
+                // The same patience once more, then as with a service.
+                Force::ServiceKilled(now + limits.stop_loggers)
+            }
+            force @ (Force::Asked(_) | Force::ServiceKilled(_) | Force::Killed) => {
+                kill_step(force, self.id, Role::Log, pid, now, out)
+            }
+        };
+    }
+}
+
+/// After the patience: KILL the service, then its supervise.
+fn kill_step(force: Force, id: SlotId, role: Role, pid: Pid, now: Duration, out: &mut Vec<Action>) -> Force {
+    match force {
+        Force::Asked(Some(at)) if at <= now => {
+            out.push(Action::Command(id, role, b'k'));
+            Force::ServiceKilled(now + LAST_WORD)
+        }
+        Force::ServiceKilled(at) if at <= now => {
+            out.push(Action::Command(id, role, b'k'));
+            out.push(Action::Signal(pid, Signal::SIGKILL));
+            Force::Killed
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! svstat: what services are doing.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use program::{Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Place, Program, Spec};
+use serde_json::{Value, json};
+use unix::{Errno, Pid};
+
+use crate::chain;
+use crate::status::{Record, Wait, Want};
+use crate::svok::{is_supervised, status};
+
+/// The table of svstat.
+pub static SPEC: Spec = Spec {
+    name: "svstat",
+    summary: "print the status of services",
+    section: 8,
+    place: Place::Bin,
+    options: &[
+        OptionSpec::flag('o', "in the words of the original daemontools"),
+        OptionSpec { short: Some('j'), long: Some("json"), value: None, help: "one JSON object a line" },
+    ],
+    operands: Operands { synopsis: "service ...", min: 1, max: None },
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "the last service is up" },
+        ExitCodeDoc { code: 1, meaning: "it is down" },
+        ExitCodeDoc { code: 2, meaning: "supervise is not running" },
+        ExitCodeDoc { code: 3, meaning: "it is paused" },
+        ExitCodeDoc { code: 4, meaning: "it is down and wanted up" },
+        ExitCodeDoc { code: 5, meaning: "it is up and wanted down" },
+        ExitCodeDoc { code: 6, meaning: "it waits for another service" },
+        ExitCodeDoc { code: 100, meaning: "the status record is damaged, or wrong usage" },
+        ExitCodeDoc { code: 111, meaning: "cannot tell" },
+    ],
+    description: "\
+Prints one line for each service directory: up, down or wait, for how long, whether it is normally the \
+other way, and the process id (?pid when there is no such process, spid for that of supervise).",
+    ..Spec::EMPTY
+};
+
+/// svstat.
+pub const PROGRAM: Program = Program { spec: &SPEC, main };
+
+/// What is known about a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Supervised { record: Record, normally_up: bool, alive: bool },
+    NotRunning,
+    Damaged(String),
+    CannotTell(String),
+}
+
+fn look(dir: &Path) -> Answer {
+    let cannot = |what: &str, e: &io::Error| Answer::CannotTell(format!("{what}: {}", chain::phrase(e)));
+    if let Err(e) = std::fs::metadata(dir) {
+        return cannot("unable to chdir", &e);
+    }
+    let normally_up = match std::fs::metadata(dir.join("down")) {
+        Ok(_) => false,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => return cannot("unable to stat down", &e),
+    };
+    match is_supervised(dir) {
+        Ok(true) => {}
+        Ok(false) => return Answer::NotRunning,
+        Err(e) => return cannot("unable to open supervise/ok", &e),
+    }
+    match status(dir) {
+        Ok(record) => Answer::Supervised { record, normally_up, alive: record.pid.is_some_and(is_alive) },
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            Answer::Damaged(format!("unable to read supervise/status: {e}"))
+        }
+        Err(e) => cannot("unable to open supervise/status", &e),
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+fn exit(answer: &Answer) -> Exit {
+    Exit(match answer {
+        Answer::NotRunning => 2,
+        Answer::Damaged(_) => 100,
+        Answer::CannotTell(_) => 111,
+        Answer::Supervised { record, .. } => match (record.pid, record.want) {
+            (Some(_), _) if record.paused => 3,
+            (Some(_), Want::Down) => 5,
+            (Some(_), _) => 0,
+            (None, _) if record.wait != Wait::None => 6,
+            (None, Want::Up) => 4,
+            (None, _) => 1,
+        },
+    })
+}
+
+/// How long ago the state changed; nothing when the clock was set back.
+fn age(record: &Record, now: Duration) -> Duration {
+    now.saturating_sub(record.since.to_unix().unwrap_or_default())
+}
+
+/// The remarks after the time, the same in both wordings.
+fn remarks(record: &Record, normally_up: bool) -> String {
+    let up = record.pid.is_some();
+    let all = [
+        (up && !normally_up, ", normally down"),
+        (!up && normally_up, ", normally up"),
+        (up && record.paused, ", paused"),
+        (!up && record.want == Want::Up, ", want up"),
+        (up && record.want == Want::Down, ", want down"),
+    ];
+    all.iter().filter(|(holds, _)| *holds).map(|(_, text)| *text).collect()
+}
+
+fn line(answer: &Answer, now: Duration) -> String {
+    let (record, normally_up, alive) = match answer {
+        Answer::Supervised { record, normally_up, alive } => (record, *normally_up, *alive),
+        Answer::NotRunning => return "supervise not running".to_owned(),
+        Answer::Damaged(why) | Answer::CannotTell(why) => return why.clone(),
+    };
+    let state = match (record.pid, record.wait) {
+        (Some(_), _) => "up",
+        (None, Wait::None) => "down",
+        (None, _) => "wait",
+    };
+    let age = age(record, now);
+    let mut out = format!("{state} {}.{:09} seconds", age.as_secs(), age.subsec_nanos());
+    out.push_str(&remarks(record, normally_up));
+    let _ = match (record.pid, record.supervise) {
+        (Some(pid), _) if alive => write!(out, " pid {pid}"),
+        (Some(pid), _) => write!(out, " ?pid {pid}"),
+        (None, Some(supervise)) => write!(out, " spid {supervise}"),
+        (None, None) => Ok(()),
+    };
+    if let Wait::Seconds(left) = record.wait {
+        let _ = write!(out, " remaining {left} seconds");
+    }
+    out
+}
+
+fn original_line(answer: &Answer, now: Duration) -> String {
+    let Answer::Supervised { record, normally_up, .. } = answer else { return line(answer, now) };
+    let state = record.pid.map_or_else(|| "down".to_owned(), |pid| format!("up (pid {pid})"));
+    format!("{state} {} seconds{}", age(record, now).as_secs(), remarks(record, *normally_up))
+}
+
+fn json(dir: &Path, answer: &Answer, now: Duration) -> Value {
+    let name = dir.to_string_lossy();
+    match answer {
+        Answer::Supervised { record, normally_up, .. } => {
+            let since = record.since.to_unix();
+            json!({
+                "name": name,
+                "state": match (record.pid, record.wait) {
+                    (Some(_), _) if record.paused => "paused",
+                    (Some(_), _) => "up",
+                    (None, Wait::None) => "down",
+                    (None, _) => "wait",
+                },
+                "pid": record.pid,
+                "spid": record.supervise,
+                "since": since.map(|s| s.as_secs()),
+                "seconds": age(record, now).as_secs_f64(),
+                "want": match record.want {
+                    Want::Up => "up",
+                    Want::Down => "down",
+                    Want::Once => "once",
+                },
+                "normally": if *normally_up { "up" } else { "down" },
+                "paused": record.paused,
+            })
+        }
+        Answer::NotRunning => json!({ "name": name, "state": "unsupervised" }),
+        Answer::Damaged(why) | Answer::CannotTell(why) => {
+            json!({ "name": name, "state": "unknown", "error": why })
+        }
+    }
+}
+
+fn main(invocation: &Invocation) -> Exit {
+    let parsed = match invocation.parse() {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit,
+    };
+    let now = unix::clock::since_epoch();
+    let mut text = String::new();
+    let mut last = Exit::OK;
+    for dir in parsed.operands.iter().map(Path::new) {
+        let answer = look(dir);
+        last = exit(&answer);
+        if parsed.flag("j") {
+            let mut value = json(dir, &answer, now);
+            let log = dir.join("log");
+            if log.is_dir() {
+                value["log"] = json(&log, &look(&log), now);
+            }
+            let _ = writeln!(text, "{value}");
+        } else if parsed.flag("o") {
+            let _ = writeln!(text, "{}: {}", dir.display(), original_line(&answer, now));
+        } else {
+            let _ = writeln!(text, "{}: {}", dir.display(), line(&answer, now));
+        }
+    }
+    if let Err(e) = io::stdout().write_all(text.as_bytes()) {
+        invocation.complain("fatal", format_args!("unable to write: {e}"));
+        return Exit::TEMPORARY;
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tai::Label;
+
+    fn answer(pid: Option<u32>, want: Want, paused: bool, normally_up: bool) -> Answer {
+        let since = Label::from_unix(Duration::from_secs(1000));
+        let record = Record { since, pid, paused, want, wait: Wait::None, supervise: Some(7) };
+        Answer::Supervised { record, normally_up, alive: pid != Some(9) }
+    }
+
+    #[test]
+    fn lines_and_codes() {
+        let now = Duration::new(1001, 5);
+        let rows = [
+            (
+                answer(Some(5), Want::Up, false, true),
+                "up 1.000000005 seconds pid 5",
+                "up (pid 5) 1 seconds",
+                0,
+            ),
+            (
+                answer(Some(9), Want::Once, false, false),
+                "up 1.000000005 seconds, normally down ?pid 9",
+                "up (pid 9) 1 seconds, normally down",
+                0,
+            ),
+            (
+                answer(Some(5), Want::Down, true, true),
+                "up 1.000000005 seconds, paused, want down pid 5",
+                "up (pid 5) 1 seconds, paused, want down",
+                3,
+            ),
+            (
+                answer(Some(5), Want::Down, false, true),
+                "up 1.000000005 seconds, want down pid 5",
+                "up (pid 5) 1 seconds, want down",
+                5,
+            ),
+            (
+                answer(None, Want::Down, false, true),
+                "down 1.000000005 seconds, normally up spid 7",
+                "down 1 seconds, normally up",
+                1,
+            ),
+            (
+                answer(None, Want::Up, false, false),
+                "down 1.000000005 seconds, want up spid 7",
+                "down 1 seconds, want up",
+                4,
+            ),
+            (Answer::NotRunning, "supervise not running", "supervise not running", 2),
+        ];
+        for (answer, ours, original, code) in rows {
+            assert_eq!(line(&answer, now), ours);
+            assert_eq!(original_line(&answer, now), original);
+            assert_eq!(exit(&answer), Exit(code));
+        }
+    }
+
+    #[test]
+    fn a_clock_set_back_is_no_time() {
+        let line = line(&answer(Some(5), Want::Up, false, true), Duration::from_secs(1));
+        assert_eq!(line, "up 0.000000000 seconds pid 5");
+    }
+}

@@ -1,0 +1,151 @@
+//! Processes that are not our children: which one was it, is it still there, tell it something.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// One particular process: its number cannot be reused under this handle (pidfd).
+#[derive(Debug)]
+pub struct Handle {
+    fd: OwnedFd,
+    pid: Pid,
+}
+
+impl Handle {
+    /// Takes hold of the process with this number.
+    ///
+    /// # Errors
+    /// ESRCH when there is none; ENOSYS before Linux 5.3.
+    pub fn open(pid: Pid) -> io::Result<Self> {
+        // SAFETY: the call takes two integers and returns a descriptor or -1.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let raw = i32::try_from(raw).map_err(io::Error::other)?;
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made `raw` for us; pidfds are close-on-exec from birth.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(raw) }, pid })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal to exactly this process.
+    ///
+    /// # Errors
+    /// ESRCH when it has ended, EPERM.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: an open pidfd, a valid signal number, no siginfo and no flags.
+        let done = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal as libc::c_int, none, 0)
+        };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Readable once the process has ended.
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Which boot of the machine this is.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned())
+}
+
+/// When a process was started, in clock ticks since boot: with the boot, the identity of a process
+/// over the reuse of its number. `Ok(None)` when there is no such process or it is a zombie.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn start_time(pid: Pid) -> io::Result<Option<u64>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            Ok(parse_stat(&stat).filter(|s| s.state != b'Z' && s.state != b'X').map(|s| s.start_time))
+        }
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What we read from a line of /proc/PID/stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Process id.
+    pub pid: i32,
+    /// State letter.
+    pub state: u8,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Reads a line of /proc/PID/stat; the name in it may hold blanks and parentheses.
+#[must_use]
+pub fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let open = line.iter().position(|&b| b == b'(')?;
+    let close = line.iter().rposition(|&b| b == b')')?;
+    let number = |text: &[u8]| std::str::from_utf8(text).ok().map(str::trim).map(str::to_owned);
+    let pid = number(line.get(..open)?)?.parse().ok()?;
+    // After the name: state is field 3, starttime field 22.
+    let mut fields = line.get(close + 1..)?.split(|&b| b == b' ').filter(|f| !f.is_empty());
+    let state = *fields.next()?.first()?;
+    let start_time = number(fields.nth(18)?)?.parse().ok()?;
+    Some(Stat { pid, state, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn own_stat_line() {
+        let me = Pid::this();
+        let line = fs::read(format!("/proc/{me}/stat")).unwrap();
+        let stat = parse_stat(&line).unwrap();
+        assert_eq!(stat.pid, me.as_raw());
+        assert_eq!(start_time(me).unwrap(), Some(stat.start_time));
+        assert_eq!(start_time(Pid::from_raw(i32::MAX)).unwrap(), None);
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+
+    #[test]
+    fn handle_signals_and_sees_the_end() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let handle = Handle::open(Pid::from_raw(i32::try_from(child.id()).unwrap())).unwrap();
+        handle.signal(Signal::SIGKILL).unwrap();
+        let deadline = crate::clock::Deadline::after(std::time::Duration::from_secs(10));
+        assert!(crate::wait::one(handle.as_fd(), crate::wait::Interest::Read, deadline).unwrap());
+        child.wait().unwrap();
+        assert_eq!(handle.signal(Signal::SIGTERM).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn names_with_parentheses() {
+        let mut line = b"7 (a) b (c) S".to_vec();
+        for n in 4..=21 {
+            line.extend(format!(" {n}").bytes());
+        }
+        line.extend(b" 4711 23\n");
+        assert_eq!(parse_stat(&line), Some(Stat { pid: 7, state: b'S', start_time: 4711 }));
+    }
+
+    proptest! {
+        #[test]
+        fn parse_never_panics(line: Vec<u8>) {
+            let _ = parse_stat(&line);
+        }
+    }
+}
