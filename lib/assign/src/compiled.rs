@@ -1,0 +1,214 @@
+//! The compiled form, `users/cdb`.
+//!
+//! Keys: `!` local NUL for an exact line, `!` prefix for a prefix, both in lower case; the empty key
+//! holds the bytes in which prefixes end. Values: [`Entry::encode`].
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use unix::durable::Owner;
+
+use crate::Entry;
+use crate::text::{Line, Match, TextError, parse};
+
+/// Why assignments cannot be compiled or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is wrong; the compiled file was not touched.
+    #[error("{}: {source}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// The line and what is wrong with it.
+        source: TextError,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The compiled file cannot answer.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: cdb::Error,
+    },
+    /// A record of the compiled file makes no sense.
+    #[error("{}: the record for {} makes no sense; compile it again with qmail-newu", path.display(), local.escape_ascii())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The local part asked for.
+        local: Vec<u8>,
+    },
+}
+
+/// The database of these lines.
+///
+/// # Errors
+/// It would be too large.
+pub fn compile(lines: &[Line]) -> Result<cdb::Builder, cdb::Full> {
+    let mut builder = cdb::Builder::new();
+    let mut breaks = BTreeSet::new();
+    for line in lines {
+        let mut key = vec![b'!'];
+        match &line.matches {
+            Match::Exact(local) => {
+                key.extend(local.to_ascii_lowercase());
+                key.push(0);
+            }
+            Match::Prefix(prefix) => {
+                let prefix = prefix.to_ascii_lowercase();
+                breaks.extend(prefix.last());
+                key.extend(prefix);
+            }
+        }
+        builder.add(&key, &line.entry.encode())?;
+    }
+    builder.add(b"", &breaks.into_iter().collect::<Vec<u8>>())?;
+    Ok(builder)
+}
+
+/// Compiles `directory/assign` into `directory/cdb`, durably and at once: readers see the old
+/// database or the new one. This is what qmail-newu does.
+///
+/// # Errors
+/// See [`Error`]; the old database is still there.
+pub fn rebuild(directory: &Path, owner: Owner) -> Result<(), Error> {
+    let (text, compiled) = (directory.join("assign"), directory.join("cdb"));
+    let bytes = std::fs::read(&text).map_err(|source| Error::File { path: text.clone(), source })?;
+    let lines = parse(&bytes).map_err(|source| Error::Text { path: text, source })?;
+    let failed = |source| Error::File { path: compiled.clone(), source };
+    let builder = compile(&lines).map_err(|e| failed(io::Error::other(e.to_string())))?;
+    builder.replace(&compiled, 0o644, owner).map_err(failed)
+}
+
+/// A compiled file, open for questions.
+#[derive(Debug)]
+pub struct Assignments {
+    path: PathBuf,
+    reader: cdb::Reader,
+}
+
+impl Assignments {
+    /// Opens `directory/cdb`; `Ok(None)` when there is none.
+    ///
+    /// # Errors
+    /// It exists but cannot be used.
+    pub fn open(directory: &Path) -> Result<Option<Self>, Error> {
+        let path = directory.join("cdb");
+        match cdb::Reader::open(&path) {
+            Ok(reader) => Ok(reader.map(|reader| Self { path, reader })),
+            Err(source) => Err(Error::Database { path, source }),
+        }
+    }
+
+    /// What is assigned to a local part; `Ok(None)` when nothing is.
+    ///
+    /// # Errors
+    /// The file cannot answer.
+    pub fn find(&self, local: &[u8]) -> Result<Option<Entry>, Error> {
+        let mut key = vec![b'!'];
+        key.extend(local.to_ascii_lowercase());
+        // A NUL in the local part would make an exact key of a prefix key.
+        if local.contains(&0) {
+            return Ok(None);
+        }
+        key.push(0);
+        if let Some(value) = self.get(&key)? {
+            return self.entry(&value, local).map(Some);
+        }
+        key.pop();
+        let breaks = self.get(b"")?.unwrap_or_default();
+        for end in (1..=key.len()).rev() {
+            if end > 1 && !breaks.contains(&key[end - 1]) {
+                continue;
+            }
+            if let Some(value) = self.get(&key[..end])? {
+                let mut entry = self.entry(&value, local)?;
+                entry.ext.extend_from_slice(&local[end - 1..]);
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.reader.get(key).map_err(|source| Error::Database { path: self.path.clone(), source })
+    }
+
+    fn entry(&self, value: &[u8], local: &[u8]) -> Result<Entry, Error> {
+        let nonsense = || Error::Record { path: self.path.clone(), local: local.to_vec() };
+        Entry::decode(value).ok_or_else(nonsense)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(text: &str) -> (tempfile::TempDir, Assignments) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("assign"), text).unwrap();
+        rebuild(dir.path(), None).unwrap();
+        let assignments = Assignments::open(dir.path()).unwrap().unwrap();
+        (dir, assignments)
+    }
+
+    fn found(a: &Assignments, local: &str) -> Option<(String, String)> {
+        let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+        a.find(local.as_bytes()).unwrap().map(|e| (text(e.user), text(e.ext)))
+    }
+
+    #[test]
+    fn exact_before_prefix_and_the_longest_prefix() {
+        let (_dir, a) = compiled(
+            "=Joe:joe:1:1:/h:::\n+joe-:joex:1:1:/h:-::\n+joe-work-:work:1:1:/h:-:w:\n\
+             +x.org-:x.org:5:5:/d:-::\n+:catch:9:9:/c:-::\n.\n",
+        );
+        let is =
+            |l: &str, user: &str, ext: &str| assert_eq!(found(&a, l), Some((user.into(), ext.into())), "{l}");
+        is("JOE", "joe", "");
+        is("joe-List", "joex", "List");
+        is("joe-work-A", "work", "wA");
+        is("joe-work", "joex", "work");
+        is("x.org-Tom", "x.org", "Tom");
+        is("other", "catch", "other");
+        is("", "catch", "");
+    }
+
+    #[test]
+    fn without_catch_all_there_is_nobody() {
+        let (_dir, a) = compiled("+x.org-:x.org:5:5:/d:-::\n.\n");
+        assert_eq!(found(&a, "x.org"), None);
+        assert_eq!(found(&a, "x.organism-y"), None);
+        assert_eq!(a.find(b"x.org-\0").unwrap(), None);
+    }
+
+    #[test]
+    fn a_bad_text_leaves_the_old_database() {
+        let (dir, _) = compiled("=a:a:1:1:/h:::\n.\n");
+        let before = std::fs::read(dir.path().join("cdb")).unwrap();
+        std::fs::write(dir.path().join("assign"), "=a:a:1:1:/h:::\n").unwrap();
+        let error = rebuild(dir.path(), None).unwrap_err();
+        assert!(error.to_string().contains("assign: line 2: "), "{error}");
+        assert_eq!(std::fs::read(dir.path().join("cdb")).unwrap(), before);
+    }
+
+    #[test]
+    fn damage_is_not_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Assignments::open(dir.path()).unwrap().is_none());
+        let mut builder = cdb::Builder::new();
+        builder.add(b"!joe\0", b"joe\0x\0y\0/h\0\0\0").unwrap();
+        builder.replace(&dir.path().join("cdb"), 0o644, None).unwrap();
+        let a = Assignments::open(dir.path()).unwrap().unwrap();
+        assert!(matches!(a.find(b"joe"), Err(Error::Record { .. })));
+    }
+}
