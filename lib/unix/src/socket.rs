@@ -1,13 +1,18 @@
 //! Unix sockets: listeners with a mode, peer credentials, listeners inherited from the supervisor.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, recv, send, sockopt,
+};
 use nix::unistd::{Gid, Uid};
+
+use crate::clock::Deadline;
 
 /// Who is at the other end of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,4 +82,49 @@ pub fn inherited_listener(fd: RawFd) -> io::Result<UnixListener> {
     }
     crate::fd::set_cloexec(&owned, true)?;
     Ok(UnixListener::from(owned))
+}
+
+/// Connects to a Unix stream socket; the descriptor is close-on-exec, non-blocking and above 2.
+///
+/// Fit for foreign processes: no signal can come of it, and closed standard descriptors are not
+/// filled. While the listener's backlog is full it tries again every few milliseconds.
+///
+/// # Errors
+/// As connect(2); `TimedOut` when the deadline passed first.
+pub fn connect(path: &Path, deadline: Deadline) -> io::Result<OwnedFd> {
+    let address = UnixAddr::new(path)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let mut fd = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    if fd.as_raw_fd() < 3 {
+        fd = crate::fd::duplicate_above(&fd, 3)?;
+    }
+    let mut pause = 1;
+    loop {
+        match nix::sys::socket::connect(fd.as_raw_fd(), &address) {
+            Ok(()) => return Ok(fd),
+            Err(Errno::EAGAIN | Errno::EINTR) if !deadline.passed() => {}
+            Err(Errno::EAGAIN | Errno::EINTR) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e.into()),
+        }
+        // The kernel has no event for "the backlog has room again".
+        let step = deadline.left().min(std::time::Duration::from_millis(pause));
+        crate::wait::pause(step);
+        pause = (pause * 2).min(20);
+    }
+}
+
+/// Sends what fits; a peer that is gone is an error (EPIPE) and never a signal.
+///
+/// # Errors
+/// As send(2); `WouldBlock` on a non-blocking socket.
+pub fn send_quietly(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
+}
+
+/// Receives what is there; 0 at the end.
+///
+/// # Errors
+/// As recv(2); `WouldBlock` on a non-blocking socket.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::empty())?)
 }

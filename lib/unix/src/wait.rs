@@ -77,14 +77,22 @@ pub fn ready(fds: &[(BorrowedFd<'_>, Interest)], deadline: Option<Deadline>) -> 
 /// poll(2) errors.
 pub fn one(fd: BorrowedFd<'_>, interest: Interest, deadline: Deadline) -> io::Result<bool> {
     loop {
-        let got = ready(&[(fd, interest)], Some(deadline))?[0];
-        if got.read || got.write || got.closed {
-            return Ok(true);
+        let mut set = [PollFd::new(fd, interest.flags())];
+        match poll(&mut set, milliseconds_up(deadline.left())) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e.into()),
         }
         if deadline.passed() {
             return Ok(false);
         }
     }
+}
+
+/// Waits a while for something that has no event. A signal may end it early.
+pub fn pause(time: Duration) {
+    // Nothing to watch, so the only outcomes are the end of the time and EINTR.
+    let _ = poll(&mut [], milliseconds_up(time));
 }
 
 /// poll counts in milliseconds; rounding down would spin through the last one.
