@@ -1,0 +1,134 @@
+//! Counts failed logins, so that guessing costs the guesser and not the host.
+//!
+//! Two counters, one for the account and one for the remote host, each over one window of time that
+//! starts with the first failure. At the limit the answer is "later" at once: nothing is hashed,
+//! nothing sleeps, and the right password is not told from a wrong one. Unknown accounts are counted
+//! like known ones. A right password clears the account's counter but not the host's, else an
+//! attacker with one account of his own could go on for ever. A limit of 0 switches a counter off.
+
+use std::time::{Duration, Instant};
+
+use crate::expiring::Expiring;
+
+/// How many failures are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Failures of one account in a window; 0: no limit.
+    pub account: u32,
+    /// Failures from one remote host in a window; 0: no limit.
+    pub host: u32,
+    /// How long failures count.
+    pub window: Duration,
+}
+
+/// The most accounts and hosts that are counted at a time; the oldest are forgotten first.
+pub const CAPACITY: usize = 65_536;
+
+/// The counters.
+#[derive(Debug)]
+pub struct Throttle {
+    limits: Limits,
+    accounts: Expiring<u32>,
+    hosts: Expiring<u32>,
+}
+
+impl Throttle {
+    /// No failures yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, accounts: Expiring::new(CAPACITY), hosts: Expiring::new(CAPACITY) }
+    }
+
+    /// Must this login wait? An empty `host` is a local login and is not counted as a host.
+    #[must_use]
+    pub fn is_over(&self, account: &[u8], host: &[u8], now: Instant) -> bool {
+        over(&self.accounts, account, self.limits.account, now) || over(&self.hosts, host, self.limits.host, now)
+    }
+
+    /// A password was wrong, or the account unknown.
+    pub fn failed(&mut self, account: &[u8], host: &[u8], now: Instant) {
+        count(&mut self.accounts, account, self.limits.window, now);
+        if !host.is_empty() {
+            count(&mut self.hosts, host, self.limits.window, now);
+        }
+    }
+
+    /// A password was right.
+    pub fn succeeded(&mut self, account: &[u8]) {
+        self.accounts.remove(account);
+    }
+
+    /// Forgets all failures.
+    pub fn clear(&mut self) {
+        self.accounts.clear();
+        self.hosts.clear();
+    }
+}
+
+fn over(table: &Expiring<u32>, key: &[u8], limit: u32, now: Instant) -> bool {
+    limit != 0 && table.get(key, now).is_some_and(|&n| n >= limit)
+}
+
+fn count(table: &mut Expiring<u32>, key: &[u8], window: Duration, now: Instant) {
+    match table.get_mut(key, now) {
+        Some(n) => *n = n.saturating_add(1),
+        None => table.insert(key.to_vec(), 1, window, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(300);
+
+    fn throttle(account: u32, host: u32) -> Throttle {
+        Throttle::new(Limits { account, host, window: WINDOW })
+    }
+
+    #[test]
+    fn an_account_is_over_at_its_limit_until_the_window_ends() {
+        let now = Instant::now();
+        let mut t = throttle(3, 0);
+        for n in 0..3 {
+            assert!(!t.is_over(b"a@x", b"", now), "after {n} failures");
+            t.failed(b"a@x", b"", now + Duration::from_secs(n));
+        }
+        assert!(t.is_over(b"a@x", b"", now + Duration::from_secs(3)));
+        assert!(!t.is_over(b"b@x", b"", now));
+        // The window began with the first failure; later ones do not stretch it.
+        assert!(!t.is_over(b"a@x", b"", now + WINDOW));
+    }
+
+    #[test]
+    fn a_host_is_over_whatever_the_accounts_and_stays_so_after_a_success() {
+        let now = Instant::now();
+        let mut t = throttle(0, 2);
+        t.failed(b"a@x", b"192.0.2.1", now);
+        t.failed(b"b@x", b"192.0.2.1", now);
+        t.succeeded(b"a@x");
+        assert!(t.is_over(b"own@x", b"192.0.2.1", now));
+        assert!(!t.is_over(b"own@x", b"192.0.2.2", now));
+        assert!(!t.is_over(b"own@x", b"", now));
+    }
+
+    #[test]
+    fn a_success_clears_the_account() {
+        let now = Instant::now();
+        let mut t = throttle(1, 0);
+        t.failed(b"a@x", b"", now);
+        assert!(t.is_over(b"a@x", b"", now));
+        t.succeeded(b"a@x");
+        assert!(!t.is_over(b"a@x", b"", now));
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let now = Instant::now();
+        let mut t = throttle(0, 0);
+        for _ in 0..1000 {
+            t.failed(b"a@x", b"h", now);
+        }
+        assert!(!t.is_over(b"a@x", b"h", now));
+    }
+}
