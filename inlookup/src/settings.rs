@@ -1,0 +1,141 @@
+//! What the daemon is told, and its table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use program::{Control, ExitCodeDoc, Invocation, Loader, Operands, OptionSpec, Place, Source, Spec, Variable};
+
+use crate::throttle;
+
+/// The table of `inlookup`.
+pub static SPEC: Spec = Spec {
+    name: "inlookup",
+    summary: "answer mail and login questions",
+    section: 8,
+    place: Place::Sbin,
+    options: &[
+        OptionSpec::value('i', "N", "workers that look accounts up, each with a store connection (default 4)"),
+        OptionSpec::value('a', "N", "workers that check passwords, each with a store connection (default 2)"),
+        OptionSpec::flag('v', "log every question and how it was answered (never a password)"),
+    ],
+    operands: Operands { synopsis: "", min: 0, max: Some(0) },
+    variables: &[
+        Variable { name: "INLOOKUP_SOCKET", help: "the socket to listen on (default /run/indimail/inlookup.sock)" },
+        Variable { name: "INLOOKUP_TTL", help: "seconds for which an answer is remembered, 0 to 86400 (default 300)" },
+        Variable {
+            name: "INLOOKUP_NEGATIVE_TTL",
+            help: "seconds for which \"no such account\" is remembered, 0 to 86400 (default 30)",
+        },
+        Variable { name: "MAX_BTREE_COUNT", help: "the most answers that are remembered (default 65536; 0: none)" },
+        Variable {
+            name: "INLOOKUP_FAILURES",
+            help: "wrong passwords of one account in a window after which it must wait (default 20; 0: no limit)",
+        },
+        Variable {
+            name: "INLOOKUP_HOST_FAILURES",
+            help: "wrong passwords from one remote host in a window after which it must wait (default 100; 0: no limit)",
+        },
+        Variable { name: "INLOOKUP_FAILURE_WINDOW", help: "seconds of that window (default 300)" },
+        Variable {
+            name: "RELAY_CLEAR_MINUTES",
+            help: "minutes for which a login by POP or IMAP allows relaying from its address (default 60)",
+        },
+        Variable { name: "CONTROLDIR", help: "directory of the control files (default /etc/indimail/control)" },
+        Variable { name: "NOTIFY_SOCKET", help: "where systemd waits for readiness" },
+    ],
+    controls: &[
+        Control { name: "accountstore", help: "where accounts are: sqlite:/path or mysql:" },
+        Control { name: "host.mysql", help: "the database server: host:user:password:socket_or_port" },
+    ],
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "stopped by SIGTERM or SIGINT" },
+        ExitCodeDoc { code: 1, meaning: "cannot start: a setting is wrong, or another daemon listens" },
+        ExitCodeDoc { code: 2, meaning: "wrong usage" },
+    ],
+    description: "inlookup keeps the connections to the account store and answers questions about accounts, \
+domains and passwords on a Unix socket (mode 0660, group qmail). Password hashes never leave it.
+
+Answers about accounts are remembered for a while, also \"no such account\"; failures of the store never are. \
+Passwords are always checked against the store, so a changed password counts at once. The administration tools \
+tell the daemon what they changed.
+
+Passwords are checked by workers of their own, so that a flood of logins does not slow lookups down. An unknown \
+account costs as much work as a wrong password. After too many wrong passwords of an account, or from a remote \
+host, the answer is \"later\" at once, until the window is over.
+
+SIGHUP forgets remembered answers and failures, SIGUSR1 logs a line of counters, SIGTERM stops.",
+    usage_exit: 2,
+};
+
+/// What the daemon is told.
+#[derive(Debug)]
+pub struct Settings {
+    /// The socket to listen on.
+    pub socket: PathBuf,
+    /// Workers that look accounts up.
+    pub workers: usize,
+    /// Workers that check passwords.
+    pub hashers: usize,
+    /// Log every question.
+    pub verbose: bool,
+    /// How answers are remembered.
+    pub cache: CacheSettings,
+    /// How failures are limited.
+    pub limits: throttle::Limits,
+    /// How long a relay row counts.
+    pub relay_lifetime: Duration,
+}
+
+/// How answers are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// For how long; zero: not at all.
+    pub positive: Duration,
+    /// For how long "no such account" is; zero: not at all.
+    pub negative: Duration,
+    /// At most so many answers.
+    pub capacity: usize,
+}
+
+impl Settings {
+    /// Reads options, variables and control files.
+    ///
+    /// # Errors
+    /// The exit code to end with; what is wrong has been printed.
+    pub fn load(invocation: &Invocation) -> Result<Self, program::Exit> {
+        let parsed = invocation.parse()?;
+        let mut loader = Loader::new(&invocation.environment);
+        let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
+        let variable = |name| Source { variable: Some(name), ..Source::default() };
+        let settings = Self {
+            socket: loader.path("socket", variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
+            workers: count(loader.number("workers", option("i"), 4, 1..=256)),
+            hashers: count(loader.number("password workers", option("a"), 2, 1..=256)),
+            verbose: parsed.flag("v"),
+            cache: CacheSettings {
+                positive: seconds(loader.number("ttl", variable("INLOOKUP_TTL"), 300, 0..=86_400)),
+                negative: seconds(loader.number("negative ttl", variable("INLOOKUP_NEGATIVE_TTL"), 30, 0..=86_400)),
+                capacity: count(loader.number("remembered answers", variable("MAX_BTREE_COUNT"), 65_536, 0..=10_000_000)),
+            },
+            limits: throttle::Limits {
+                account: small(loader.number("account failures", variable("INLOOKUP_FAILURES"), 20, 0..=1_000_000)),
+                host: small(loader.number("host failures", variable("INLOOKUP_HOST_FAILURES"), 100, 0..=1_000_000)),
+                window: seconds(loader.number("failure window", variable("INLOOKUP_FAILURE_WINDOW"), 300, 1..=86_400)),
+            },
+            relay_lifetime: seconds(60 * loader.number("relay minutes", variable("RELAY_CLEAR_MINUTES"), 60, 1..=100_000)),
+        };
+        invocation.finish(loader, settings, program::Exit(1))
+    }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn count(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
