@@ -8,6 +8,7 @@
 //! - [`frame`]: lengths, versions, fields; the limits of everything that crosses the socket;
 //! - [`mail`]: questions about mailboxes, domains, relaying and logins, asked of `inlookup`;
 //! - [`identity`]: questions about users and groups, asked of `nssd`;
+//! - [`conf`]: the file that tells the modules where the daemons listen;
 //! - [`client`]: one blocking connection under one absolute deadline.
 //!
 //! A connection carries any number of requests; replies come in the order of the requests. Answers
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod conf;
 pub mod frame;
 pub mod identity;
 pub mod mail;

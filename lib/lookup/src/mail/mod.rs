@@ -227,8 +227,12 @@ pub enum Verdict {
     Wrong,
     /// The account is switched off, or this service is not for her.
     Disabled,
-    /// The account or its password has expired.
+    /// The account has expired.
     Expired,
+    /// The password has expired: it is right, and must be changed first.
+    PasswordExpired,
+    /// Too many failures lately; the password was not looked at.
+    Later,
 }
 
 /// Counters of a daemon: name, value.
@@ -267,6 +271,8 @@ mod status {
     pub(super) const WRONG: u8 = 7;
     pub(super) const DISABLED: u8 = 8;
     pub(super) const EXPIRED: u8 = 9;
+    pub(super) const PASSWORD_EXPIRED: u8 = 10;
+    pub(super) const LATER: u8 = 11;
 }
 
 /// Status byte for "cannot tell now", the same for every kind of request.
@@ -321,6 +327,8 @@ impl Reply {
             (status::WRONG, _) if login => Self::Verdict(Verdict::Wrong),
             (status::DISABLED, _) if login => Self::Verdict(Verdict::Disabled),
             (status::EXPIRED, _) if login => Self::Verdict(Verdict::Expired),
+            (status::PASSWORD_EXPIRED, _) if login => Self::Verdict(Verdict::PasswordExpired),
+            (status::LATER, _) if login => Self::Verdict(Verdict::Later),
             _ => return Err(Malformed::Code),
         };
         f.end()?;
@@ -342,6 +350,8 @@ impl Reply {
             Self::Verdict(Verdict::Wrong) => status::WRONG,
             Self::Verdict(Verdict::Disabled) => status::DISABLED,
             Self::Verdict(Verdict::Expired) => status::EXPIRED,
+            Self::Verdict(Verdict::PasswordExpired) => status::PASSWORD_EXPIRED,
+            Self::Verdict(Verdict::Later) => status::LATER,
             Self::Temporary => STATUS_TEMPORARY,
             Self::Refused => STATUS_REFUSED,
         }

@@ -111,6 +111,8 @@ proptest! {
             (login, Reply::Verdict(Verdict::Wrong)),
             (login, Reply::Verdict(Verdict::Disabled)),
             (login, Reply::Verdict(Verdict::Expired)),
+            (login, Reply::Verdict(Verdict::PasswordExpired)),
+            (login, Reply::Verdict(Verdict::Later)),
             (Request::Status, Reply::Status(vec![(d.clone(), m.home.clone())])),
             (login, Reply::Temporary),
             (login, Reply::Refused),
