@@ -52,9 +52,23 @@ impl Invocation {
     /// # Errors
     /// The exit code to end with.
     pub fn finish<T>(&self, loader: Loader<'_>, settings: T, on_error: Exit) -> Result<T, Exit> {
+        self.finish_telling(loader, settings, on_error, |p| self.complain("fatal", p))
+    }
+
+    /// As [`Invocation::finish`], for programs whose stderr is not for people: `tell` gets the problems.
+    ///
+    /// # Errors
+    /// The exit code to end with.
+    pub fn finish_telling<T>(
+        &self,
+        loader: Loader<'_>,
+        settings: T,
+        on_error: Exit,
+        tell: impl FnMut(&str),
+    ) -> Result<T, Exit> {
         let table = self.show_settings.then(|| loader.table());
         let settings = loader.finish(settings).map_err(|Problems(all)| {
-            all.iter().for_each(|p| self.complain("fatal", p));
+            all.iter().map(String::as_str).for_each(tell);
             on_error
         })?;
         match table {

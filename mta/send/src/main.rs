@@ -1,0 +1,3 @@
+//! One executable for the sending side of the queue; the name it is started under says which program.
+
+program::main!("qmail-send", [mta_send::todo::PROGRAM, mta_send::clean::PROGRAM,]);
