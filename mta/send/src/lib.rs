@@ -7,6 +7,7 @@
 //!
 //! - [`todo`]: todo-proc, sorts messages by where their recipients are;
 //! - [`clean`]: qmail-clean, the only one who removes files of the injection half;
+//! - [`queue_fix`]: queue-fix, creates and mends queue directories;
 //! - [`place`], [`log`], [`cleaner`]: what the programs share.
 //!
 //! Invariant: a crash of any of these programs at any point loses no message; a recipient may get
@@ -18,4 +19,5 @@ pub mod clean;
 pub mod cleaner;
 pub mod log;
 pub mod place;
+pub mod queue_fix;
 pub mod todo;
