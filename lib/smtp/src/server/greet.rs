@@ -1,7 +1,7 @@
 //! Greeting, HELO, EHLO, STARTTLS, and the small commands.
 
 use super::scopes::Greeted;
-use super::{Action, Answer, Ending, Event, Pending, Session, State};
+use super::{Action, Answer, Ending, Event, Pending, Query, Session, State};
 use crate::reply::Reply;
 
 impl Session {
@@ -67,6 +67,13 @@ impl Session {
         }
         if !self.policy.starttls {
             return self.refuse(Reply::new(502, "5.5.1", "STARTTLS is not offered here"));
+        }
+        self.ask(Query::PrepareTls, Pending::TlsReady);
+    }
+
+    pub(super) fn tls_ready(&mut self, answer: &Answer) {
+        if *answer != Answer::Yes {
+            return self.refuse(Reply::new(454, "4.3.0", "TLS is not available right now"));
         }
         self.transaction = None;
         self.reply(&Reply::plain(220, "ready for TLS"));

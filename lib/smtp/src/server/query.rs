@@ -70,6 +70,8 @@ pub enum Query {
         /// Mechanism.
         method: Method,
     },
+    /// Can TLS be started (certificate and key are there and usable)? Yes or Unavailable.
+    PrepareTls,
     /// Open a message in the queue and write the Received field. Opened or Unavailable.
     Open(Trace),
     /// Close the message and hand the envelope over. Queued, Refused or Unavailable.
@@ -107,6 +109,14 @@ pub enum Answer {
     Tls(Option<TlsFacts>),
     /// Cannot tell.
     Unavailable,
+}
+
+impl Answer {
+    /// [`Answer::Yes`] or [`Answer::No`].
+    #[must_use]
+    pub fn from_bool(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
 }
 
 /// What is known of a mailbox.

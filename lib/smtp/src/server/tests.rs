@@ -54,6 +54,7 @@ fn world(query: Query, seen: &mut Seen, message: &mut Vec<u8>) -> Answer {
             (b"down", _) => Answer::Unavailable,
             _ => Answer::Login(Login::Wrong),
         },
+        Query::PrepareTls => Answer::Yes,
         Query::Open(_) => {
             message.clear();
             Answer::Opened(Additions { date: b"Date: D\n".to_vec(), message_id: b"Message-ID: I\n".to_vec() })

@@ -1,0 +1,130 @@
+//! Lists of addresses and domains: a text file read once, and a cdb that is looked up each time.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use cdb::Reader;
+use smtp::address;
+
+/// A list cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub(crate) struct Broken {
+    path: PathBuf,
+    source: cdb::Error,
+}
+
+/// A control file of addresses (`user@domain`) and whole domains (`@domain`), and its cdb.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AddressList {
+    lines: HashSet<Vec<u8>>,
+    cdb: PathBuf,
+}
+
+impl AddressList {
+    /// The list with these lines; `cdb` need not exist.
+    pub(crate) fn new(lines: Vec<Vec<u8>>, cdb: PathBuf) -> Self {
+        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb }
+    }
+
+    /// Is this address, or its whole domain, on the list?
+    pub(crate) fn matches(&self, address: &[u8]) -> Result<bool, Broken> {
+        let address = address.to_ascii_lowercase();
+        let domain = address::split(&address).1.map(|d| [b"@", d].concat());
+        let keys = std::iter::once(&address).chain(&domain);
+        for key in keys.clone() {
+            if in_cdb(&self.cdb, key)? {
+                return Ok(true);
+            }
+        }
+        Ok(keys.into_iter().any(|k| self.lines.contains(k)))
+    }
+}
+
+/// The domains we take mail for: `rcpthosts` and `morercpthosts.cdb`.
+///
+/// A line `domain` means that domain, a line `.domain` everything below it. Without either file
+/// no domain is ours.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DomainList {
+    lines: HashSet<Vec<u8>>,
+    cdb: PathBuf,
+}
+
+impl DomainList {
+    /// The list with these lines; `cdb` need not exist.
+    pub(crate) fn new(lines: Vec<Vec<u8>>, cdb: PathBuf) -> Self {
+        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb }
+    }
+
+    /// Is this domain on the list?
+    pub(crate) fn matches(&self, domain: &[u8]) -> Result<bool, Broken> {
+        let domain = domain.to_ascii_lowercase();
+        let suffixes =
+            domain.iter().enumerate().filter(|&(i, &b)| i > 0 && b == b'.').map(|(i, _)| &domain[i..]);
+        let keys: Vec<&[u8]> = std::iter::once(&domain[..]).chain(suffixes).collect();
+        if keys.iter().any(|k| self.lines.contains(*k)) {
+            return Ok(true);
+        }
+        for key in keys {
+            if in_cdb(&self.cdb, key)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The file is opened for each lookup, because it is replaced while sessions run.
+fn in_cdb(path: &std::path::Path, key: &[u8]) -> Result<bool, Broken> {
+    let broken = |source| Broken { path: path.to_owned(), source };
+    match Reader::open(path).map_err(broken)? {
+        Some(reader) => Ok(reader.get(key).map_err(broken)?.is_some()),
+        None => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(all: &[&str]) -> Vec<Vec<u8>> {
+        all.iter().map(|l| l.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn addresses_match_whole_or_by_domain() {
+        let list =
+            AddressList::new(lines(&["Bad@x.example", "@y.example"]), PathBuf::from("/nonexistent.cdb"));
+        let matches = |a: &str| list.matches(a.as_bytes()).unwrap();
+        assert!(matches("bad@X.example") && matches("any@Y.EXAMPLE"));
+        assert!(!matches("good@x.example") && !matches("bad@sub.y.example") && !matches("y.example"));
+    }
+
+    #[test]
+    fn domains_match_whole_or_below_a_dot() {
+        let list = DomainList::new(lines(&["a.example", ".b.example"]), PathBuf::from("/nonexistent.cdb"));
+        let matches = |d: &str| list.matches(d.as_bytes()).unwrap();
+        assert!(matches("A.example") && matches("x.b.example") && matches("y.x.b.example"));
+        assert!(!matches("x.a.example") && !matches("b.example") && !matches("xb.example"));
+        assert!(!DomainList::default().matches(b"a.example").unwrap());
+    }
+
+    #[test]
+    fn text_and_cdb_give_the_same_answers_and_a_damaged_cdb_gives_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("list.cdb");
+        let mut builder = cdb::Builder::default();
+        for key in [&b"bad@x.example"[..], b"@y.example", b"a.example", b".b.example"] {
+            builder.add(key, b"").unwrap();
+        }
+        std::fs::write(&file, builder.finish().unwrap()).unwrap();
+        let list = AddressList::new(Vec::new(), file.clone());
+        assert!(list.matches(b"BAD@x.example").unwrap() && list.matches(b"z@y.example").unwrap());
+        assert!(!list.matches(b"good@x.example").unwrap());
+        let domains = DomainList::new(Vec::new(), file.clone());
+        assert!(domains.matches(b"x.b.example").unwrap() && !domains.matches(b"c.example").unwrap());
+        std::fs::write(&file, b"short").unwrap();
+        assert!(list.matches(b"a@b").is_err() && domains.matches(b"a").is_err());
+    }
+}

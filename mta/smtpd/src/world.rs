@@ -1,0 +1,216 @@
+//! What a session asks of the world: lists, the lookup daemon, the queue.
+
+use std::io;
+use std::sync::Arc;
+
+use lookup::mail::{Client, UserStatus, Verdict};
+use message::Moment;
+use mta_queue::client::{Outcome, QueueProgram, Transfer};
+use rustls::ServerConfig;
+use smtp::address;
+use smtp::reply::Reply;
+use smtp::server::{Additions, Answer, Login, Query, RecipientState, Trace};
+
+use crate::log::Log;
+use crate::settings::{Masquerade, Settings};
+use crate::{received, tls};
+
+/// Account flag: no mail to other hosts.
+const NO_RELAY: u32 = 0x20;
+/// Account flag: no SMTP login.
+const NO_SMTP: u32 = 0x100;
+
+/// Finds out what a session asks.
+#[derive(Debug)]
+pub struct World {
+    settings: Settings,
+    lookups: Client,
+    transfer: Option<Transfer>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl World {
+    /// Nothing is opened before the first question about it.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let lookups = Client::new(&settings.inlookup, settings.lookup_patience);
+        Self { settings, lookups, transfer: None, tls: None }
+    }
+
+    /// Certificate and key, read when the first client wants them.
+    pub(crate) fn tls(&mut self) -> io::Result<Arc<ServerConfig>> {
+        if let Some(config) = &self.tls {
+            return Ok(config.clone());
+        }
+        let config = tls::server(&self.settings.certificate)?;
+        Ok(self.tls.insert(config).clone())
+    }
+
+    pub(crate) fn answer(&mut self, query: Query, log: &Log) -> Answer {
+        let found = match query {
+            Query::LocalDomain(domain) => yes_or_no(self.settings.rcpthosts.matches(&domain)),
+            Query::BadSender(sender) => yes_or_no(self.settings.badmailfrom.matches(&sender)),
+            Query::BadRecipient(recipient) => yes_or_no(self.settings.badrcptto.matches(&recipient)),
+            Query::Recipient(address) => self.recipient(&address).map(Answer::Recipient),
+            Query::OwnsSender { user, sender } => self.owns(&user, &sender).map(Answer::from_bool),
+            Query::Authenticate { user, password, .. } => self.login(&user, &password).map(Answer::Login),
+            Query::PrepareTls => yes_or_no(self.tls().map(|_| true)),
+            Query::Open(trace) => self.open(&trace),
+            Query::Commit { sender, recipients } => Ok(self.commit(&sender, &recipients)),
+        };
+        found.unwrap_or_else(|why| {
+            log.line(&why);
+            Answer::Unavailable
+        })
+    }
+
+    /// Adds bytes to the open message.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.write(bytes);
+        }
+    }
+
+    /// Drops the open message.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            transfer.abort();
+        }
+    }
+
+    fn open(&mut self, trace: &Trace) -> Result<Answer, String> {
+        let mut environment = self.settings.queue_environment.clone();
+        if let Some(user) = &trace.user {
+            use std::os::unix::ffi::OsStringExt;
+            let user = std::ffi::OsString::from_vec(user.clone());
+            environment.retain(|(name, _)| name != "TCPREMOTEINFO" && name != "AUTHINFO");
+            environment.push(("TCPREMOTEINFO".into(), user.clone()));
+            environment.push(("AUTHINFO".into(), user));
+        }
+        let mut transfer = QueueProgram::new(&self.settings.sbin, &environment)
+            .open()
+            .map_err(|outcome| format!("cannot start the queue program: {}", shown(&outcome)))?;
+        let now = unix::clock::unix_seconds();
+        let date = Moment::utc(now).rfc5322();
+        transfer.write(&received::field(&self.settings.origin, trace, std::process::id(), &date));
+        let local = smtp::command::sanitized(&self.settings.origin.local);
+        let additions = Additions {
+            date: format!("Date: {date}\n").into_bytes(),
+            message_id: format!("Message-ID: <{now}.{}.{}@{local}>\n", std::process::id(), transfer.qp())
+                .into_bytes(),
+        };
+        self.transfer = Some(transfer);
+        Ok(Answer::Opened(additions))
+    }
+
+    fn commit(&mut self, sender: &[u8], recipients: &[Vec<u8>]) -> Answer {
+        let Some(transfer) = self.transfer.take() else {
+            return Answer::Unavailable;
+        };
+        match transfer.finish(sender, recipients.iter().map(Vec::as_slice)) {
+            Outcome::Queued { qp } => Answer::Queued { time: unix::clock::unix_seconds(), qp: qp.into() },
+            Outcome::Permanent(text) => Answer::Refused(Reply::plain(554, text)),
+            Outcome::Temporary(text) => Answer::Refused(Reply::plain(451, text)),
+        }
+    }
+
+    /// Does this recipient of ours exist?
+    fn recipient(&mut self, address: &[u8]) -> Result<RecipientState, String> {
+        if let Some(checked) = &self.settings.checked_domains
+            && !checked.matches(address).map_err(|e| e.to_string())?
+        {
+            return Ok(RecipientState::Exists);
+        }
+        let (local, domain) = address::split(address);
+        let system = domain.is_none_or(|d| self.settings.locals.contains(&d.to_ascii_lowercase()));
+        if system {
+            let exists =
+                system_recipient(local).map_err(|e| format!("user {}: {e}", local.escape_ascii()))?;
+            return Ok(if exists { RecipientState::Exists } else { RecipientState::Absent });
+        }
+        match self.lookups.user(&address.to_ascii_lowercase()) {
+            Ok(UserStatus::Found | UserStatus::Alias) => Ok(RecipientState::Exists),
+            Ok(UserStatus::Absent) => Ok(RecipientState::Absent),
+            Ok(UserStatus::Inactive) => Ok(RecipientState::Inactive),
+            Ok(UserStatus::OverQuota) => Ok(RecipientState::OverQuota),
+            Err(e) => Err(format!("{}: {e}", self.settings.inlookup.display())),
+        }
+    }
+
+    fn login(&mut self, user: &[u8], password: &[u8]) -> Result<Login, String> {
+        let address = self.whole(user);
+        let answer = self.lookups.authenticate(&address, password, b"smtp", &self.settings.origin.ip);
+        match answer.map_err(|e| format!("{}: {e}", self.settings.inlookup.display()))? {
+            Verdict::Granted(mailbox) if mailbox.flags & NO_SMTP != 0 => Ok(Login::Disabled),
+            Verdict::Granted(mailbox) => Ok(Login::Granted { relay: mailbox.flags & NO_RELAY == 0 }),
+            Verdict::Absent | Verdict::Wrong => Ok(Login::Wrong),
+            Verdict::Disabled | Verdict::Expired | Verdict::PasswordExpired => Ok(Login::Disabled),
+            // Nobody looked at the password, so this is no refusal.
+            Verdict::Later => Err("too many failed logins lately".into()),
+        }
+    }
+
+    /// Is `sender` this user's own address, directly or through an alias domain?
+    fn owns(&mut self, user: &[u8], sender: &[u8]) -> Result<bool, String> {
+        let user = self.whole(user);
+        let sender = sender.to_ascii_lowercase();
+        match &self.settings.masquerade {
+            Masquerade::Anybody => return Ok(true),
+            Masquerade::Address(allowed) if *allowed == sender => return Ok(true),
+            Masquerade::Address(_) | Masquerade::Nobody => {}
+        }
+        if user == sender {
+            return Ok(true);
+        }
+        let mut real = |address: &[u8]| {
+            let found = self.lookups.mailbox(address);
+            found.map_err(|e| format!("{}: {e}", self.settings.inlookup.display()))
+        };
+        let Some(theirs) = real(&sender)? else {
+            return Ok(false);
+        };
+        if theirs.alias_only {
+            return Ok(false);
+        }
+        Ok(real(&user)?.is_some_and(|own| own.address == theirs.address))
+    }
+
+    /// A login name as an address.
+    fn whole(&self, user: &[u8]) -> Vec<u8> {
+        let whole = match address::split(user).1 {
+            Some(_) => user.to_vec(),
+            None => [user, b"@", &self.settings.default_domain].concat(),
+        };
+        whole.to_ascii_lowercase()
+    }
+}
+
+/// A user of this host, or something the alias user takes care of.
+fn system_recipient(local: &[u8]) -> io::Result<bool> {
+    let Ok(name) = std::str::from_utf8(local) else {
+        return Ok(false);
+    };
+    let name = name.to_ascii_lowercase();
+    if name.is_empty() || name.contains(['/', '\0']) {
+        return Ok(false);
+    }
+    if unix::ids::user(&name)?.is_some() {
+        return Ok(true);
+    }
+    let Some(alias) = unix::ids::user("alias")? else {
+        return Ok(false);
+    };
+    let exact = alias.home.join(format!(".qmail-{}", name.replace('.', ":")));
+    Ok(exact.try_exists()? || alias.home.join(".qmail-default").try_exists()?)
+}
+
+fn yes_or_no<E: std::fmt::Display>(answer: Result<bool, E>) -> Result<Answer, String> {
+    answer.map(Answer::from_bool).map_err(|e| e.to_string())
+}
+
+fn shown(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Queued { .. } => String::new(),
+        Outcome::Permanent(text) | Outcome::Temporary(text) => text.escape_ascii().to_string(),
+    }
+}
