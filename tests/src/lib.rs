@@ -10,3 +10,4 @@
 
 pub mod instance;
 pub mod kit;
+pub mod smtp;

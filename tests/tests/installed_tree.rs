@@ -1,0 +1,88 @@
+//! What `make install` puts where.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::instance::as_user;
+use e2e::kit::{root, run, set_mode, stage, write};
+
+/// Programs that the flows of the system cannot do without.
+const NEEDED: [&str; 30] = [
+    "vadduser", "vadddomain", "vdeluser", "vdeldomain", "vpasswd", "vuserinfo", "vdominfo", "valias",
+    "sendmail", "qmail-inject", "qmail-qread", "svstat", "svc", "svok", "setuidgid", "envdir",
+    "softlimit", "svscan", "supervise", "multilog", "tcpserver", "qmail-smtpd", "qmail-queue",
+    "qmail-send", "qmail-start", "qmail-local", "qmail-remote", "nssd", "inlookup", "svctool",
+];
+
+fn programs(tree: &Path) -> Vec<PathBuf> {
+    ["usr/bin", "usr/sbin"]
+        .iter()
+        .flat_map(|d| std::fs::read_dir(tree.join(d)).expect("directory of programs"))
+        .map(|e| e.expect("entry").path())
+        .collect()
+}
+
+#[test]
+fn programs_and_modules_are_in_their_places() {
+    let tree = stage();
+    let there = programs(&tree);
+    for name in NEEDED {
+        assert!(there.iter().any(|p| p.ends_with(name) && p.exists()), "{name}: {there:?}");
+    }
+    let modules = std::fs::read_dir(tree.join("usr/lib"))
+        .expect("usr/lib")
+        .map(|e| e.expect("entry").path())
+        .find(|p| p.join("libnss_indimail.so.2").exists())
+        .expect("the NSS module");
+    assert!(modules.join("security/pam_multi.so").exists());
+}
+
+#[test]
+fn every_program_says_its_version_and_has_a_page() {
+    let tree = stage();
+    for program in programs(&tree) {
+        let name = program.file_name().expect("a name").to_string_lossy().into_owned();
+        if name == "qmail-queue" {
+            // The set-id program has no options at all.
+            continue;
+        }
+        let output = run(Command::new(&program).arg("--version"));
+        assert!(output.code == 0 && output.stdout.starts_with(&name), "{name}: {output:?}");
+        let page = (1..=8).map(|n| tree.join(format!("usr/share/man/man{n}/{name}.{n}"))).find(|p| p.exists());
+        let page = page.unwrap_or_else(|| panic!("no manual page for {name}"));
+        assert!(std::fs::read_to_string(page).expect("a page").contains(".SH NAME"), "{name}");
+        let completions = tree.join("usr/share/bash-completion/completions");
+        assert!(completions.join(&name).exists(), "{name}");
+        let unknown = run(Command::new(&program).arg("--no-such-option-at-all"));
+        assert!(unknown.code != 0 && !unknown.stderr.is_empty(), "{name}: {unknown:?}");
+    }
+}
+
+#[test]
+fn installing_needs_no_root() {
+    let dir = root();
+    std::os::unix::fs::chown(dir.path(), Some(23_456), Some(23_456)).expect("give away");
+    let tree = stage();
+    // The staged executables serve as what was built.
+    let mut built: Vec<String> = std::fs::read_dir(tree.join("usr/libexec/indimail"))
+        .expect("executables")
+        .map(|e| e.expect("entry").path())
+        .filter(|p| !p.is_symlink())
+        .map(|p| p.display().to_string())
+        .collect();
+    built.push(tree.join("usr/sbin/qmail-queue").display().to_string());
+    let list = dir.path().join("list");
+    write(&list, built.join("\n") + "\n");
+    let script = dir.path().join("scripts/install");
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/install");
+    write(&script, std::fs::read(original).expect("the script"));
+    set_mode(&script, 0o755);
+    let target = dir.path().join("dest");
+    run(as_user(Some(23_456), &script).arg(&list).arg(&target).arg("/opt/mail")).ok();
+    let queue = target.join("opt/mail/sbin/qmail-queue");
+    let mode = std::fs::metadata(&queue).expect("qmail-queue").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755, "set-id only when root installs and the user exists");
+    let link = std::fs::read_link(target.join("opt/mail/sbin/svctool")).expect("a link");
+    assert_eq!(link, Path::new("../libexec/indimail/svctool"));
+}
