@@ -9,10 +9,36 @@ use e2e::kit::{root, run, set_mode, stage, write};
 
 /// Programs that the flows of the system cannot do without.
 const NEEDED: [&str; 30] = [
-    "vadduser", "vadddomain", "vdeluser", "vdeldomain", "vpasswd", "vuserinfo", "vdominfo", "valias",
-    "sendmail", "qmail-inject", "qmail-qread", "svstat", "svc", "svok", "setuidgid", "envdir",
-    "softlimit", "svscan", "supervise", "multilog", "tcpserver", "qmail-smtpd", "qmail-queue",
-    "qmail-send", "qmail-start", "qmail-local", "qmail-remote", "nssd", "inlookup", "svctool",
+    "vadduser",
+    "vadddomain",
+    "vdeluser",
+    "vdeldomain",
+    "vpasswd",
+    "vuserinfo",
+    "vdominfo",
+    "valias",
+    "sendmail",
+    "qmail-inject",
+    "qmail-qread",
+    "svstat",
+    "svc",
+    "svok",
+    "setuidgid",
+    "envdir",
+    "softlimit",
+    "svscan",
+    "supervise",
+    "multilog",
+    "tcpserver",
+    "qmail-smtpd",
+    "qmail-queue",
+    "qmail-send",
+    "qmail-start",
+    "qmail-local",
+    "qmail-remote",
+    "nssd",
+    "inlookup",
+    "svctool",
 ];
 
 fn programs(tree: &Path) -> Vec<PathBuf> {
@@ -49,7 +75,8 @@ fn every_program_says_its_version_and_has_a_page() {
         }
         let output = run(Command::new(&program).arg("--version"));
         assert!(output.code == 0 && output.stdout.starts_with(&name), "{name}: {output:?}");
-        let page = (1..=8).map(|n| tree.join(format!("usr/share/man/man{n}/{name}.{n}"))).find(|p| p.exists());
+        let page =
+            (1..=8).map(|n| tree.join(format!("usr/share/man/man{n}/{name}.{n}"))).find(|p| p.exists());
         let page = page.unwrap_or_else(|| panic!("no manual page for {name}"));
         assert!(std::fs::read_to_string(page).expect("a page").contains(".SH NAME"), "{name}");
         let completions = tree.join("usr/share/bash-completion/completions");

@@ -50,8 +50,7 @@ fn with_mariadb_only_the_configuration_differs() {
     let password = db.directory().join("password");
     e2e::kit::write(&password, "secret word\n");
     let (socket, file) = (db.socket(), password.display());
-    let store =
-        format!("mysql://mail@localhost/indimail?socket={}&password-file={file}", socket.display());
+    let store = format!("mysql://mail@localhost/indimail?socket={}&password-file={file}", socket.display());
     let instance = Instance::start_with(&["--store", &store], None);
     assert!(instance.report.store.starts_with("mysql://mail@localhost/indimail"));
     check_flow(&instance);
