@@ -7,6 +7,7 @@
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`privilege`]: giving up root for good;
+//! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
 //! - [`signals`]: signals as bytes on a descriptor;
 //! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
 //! - [`wait`]: `poll` with deadlines;
@@ -29,6 +30,8 @@ pub mod lock;
 pub mod mail_users;
 pub mod privilege;
 pub mod process;
+#[cfg(feature = "readiness")]
+pub mod readiness;
 pub mod signals;
 pub mod socket;
 pub mod wait;

@@ -30,7 +30,7 @@ impl Signals {
     }
 
     /// The next signal that has arrived, `None` when there is none.
-    pub fn take(&mut self) -> Option<Signal> {
+    pub fn take(&self) -> Option<Signal> {
         loop {
             match self.fd.read_signal() {
                 Ok(Some(info)) => {

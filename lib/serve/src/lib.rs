@@ -1,0 +1,62 @@
+//! The front of `nssd` and `inlookup`.
+//!
+//! ```text
+//! clients ══► front (one thread: accept, frame, deadlines, replies in order)
+//!               │ job                        ▲ reply + wake
+//!               ▼                            │
+//!             queue (bounded) ──► N workers, each with a state of its own (a store connection)
+//! ```
+//!
+//! - [`Settings`]: every limit;
+//! - [`Service`]: what a daemon brings: the state of a worker, and the answer to one frame;
+//! - [`Front`]: the loop; [`Handle`] stops, reloads or asks it from another thread;
+//! - [`listener`]: the socket, inherited or our own.
+//!
+//! Overload is answered at once with "cannot tell": when the queue is full, when a request's time is
+//! up before a worker has answered it, and when there are too many connections. What a frame means is
+//! not known here, but for the two statuses `Temporary` and `Refused` that every protocol has.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod front;
+mod notify;
+mod settings;
+mod timers;
+mod workers;
+
+pub use front::{Front, Handle, SIGNALS_OBEYED, Stopped};
+pub use lookup::frame::Frame;
+pub use settings::{Counters, Error, Settings, Statistics, listener};
+pub use unix::socket::Peer;
+
+/// What a worker says to one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// An encoded reply frame.
+    Reply(Vec<u8>),
+    /// It cannot tell now.
+    Temporary,
+    /// Not for this peer; the connection goes on.
+    Refused,
+    /// The frame is no request: refused, and the connection ends.
+    Malformed,
+}
+
+/// What a daemon does with frames.
+pub trait Service: Send + Sync + 'static {
+    /// What each worker thread owns: a connection to the store, say.
+    type Worker;
+
+    /// Makes a worker's state, in the worker's thread: at the start, and again after a panic.
+    fn worker(&self) -> Self::Worker;
+
+    /// Answers one frame. May block; the front sees to it that the client is told in time.
+    fn answer(&self, worker: &mut Self::Worker, peer: &Peer, frame: &Frame<'_>) -> Answer;
+
+    /// SIGHUP: reread what was configured, forget what was cached. Called in the front's thread.
+    fn reload(&self) {}
+
+    /// SIGUSR1: say how things are. Called in the front's thread.
+    fn status(&self, _counters: &Counters) {}
+}
