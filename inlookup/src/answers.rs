@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use accounts::{Address, Answer, DomainName, Limits, SecretBytes, ServiceFlags, password};
+use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, SecretBytes, ServiceFlags, password};
 use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
@@ -21,7 +21,7 @@ use crate::counters::{Count, Counters};
 use crate::expiring::Expiring;
 use crate::service::refusing_flag;
 use crate::settings::CacheSettings;
-use crate::source::{Found, RealDomain, Source};
+use crate::source::Source;
 use crate::throttle::{Limits as FailureLimits, Throttle};
 
 /// What all workers share.
@@ -161,7 +161,7 @@ impl<S: Source> Answers<S> {
         let Ok(name) = DomainName::parse(name) else {
             return Ok(None);
         };
-        Ok(self.source.domain(&name)?.map(|d| d.name.as_bytes().to_vec()))
+        Ok(self.source.domain(&name)?.map(|d| d.real.as_bytes().to_vec()))
     }
 
     /// Has this address logged in from `ip` lately, in a way that allows relaying?
@@ -169,11 +169,11 @@ impl<S: Source> Answers<S> {
     /// # Errors
     /// Cannot tell.
     pub fn relay(&mut self, address: &[u8], ip: &[u8], now: Now) -> Answer<bool> {
-        let Some((address, _)) = self.resolve(address)? else {
+        let (Some((address, _)), Ok(ip)) = (self.resolve(address)?, std::str::from_utf8(ip)) else {
             return Ok(false);
         };
-        let oldest = now.unix.saturating_sub(self.shared.relay_lifetime.as_secs());
-        Ok(self.source.relay_login(&address, ip)?.is_some_and(|seen| seen > oldest))
+        let since = now.unix.saturating_sub(self.shared.relay_lifetime.as_secs());
+        self.source.may_relay(&address, ip, i64::try_from(since).unwrap_or(i64::MAX))
     }
 
     /// Checks a password. Whether the account may use the service is told to those only who know it.
@@ -210,12 +210,12 @@ impl<S: Source> Answers<S> {
         self.standing(found, service, now)
     }
 
-    fn standing(&mut self, found: Option<Found>, service: &[u8], now: Now) -> Answer<Verdict> {
+    fn standing(&mut self, found: Option<Entry>, service: &[u8], now: Now) -> Answer<Verdict> {
         let Some(found) = found else {
             return Ok(Verdict::Absent);
         };
         let account = &found.account;
-        let limits = self.source.limits(&account.address)?.unwrap_or(Limits::NONE);
+        let limits = self.source.limits(&found)?.unwrap_or(Limits::NONE);
         let flags = limits.merge(account.flags);
         if !account.active || flags.contains(refusing_flag(service)) {
             return Ok(Verdict::Disabled);
@@ -235,7 +235,7 @@ impl<S: Source> Answers<S> {
     }
 
     /// The account itself, straight from the source.
-    fn find(&mut self, address: &[u8]) -> Answer<Option<Found>> {
+    fn find(&mut self, address: &[u8]) -> Answer<Option<Entry>> {
         match self.resolve(address)? {
             Some((address, domain)) => self.source.account(&address, &domain),
             None => Ok(None),
@@ -244,11 +244,11 @@ impl<S: Source> Answers<S> {
 
     /// The address in its real domain. What cannot be an address, or is in no domain of this host, is
     /// nobody.
-    fn resolve(&mut self, address: &[u8]) -> Answer<Option<(Address, RealDomain)>> {
+    fn resolve(&mut self, address: &[u8]) -> Answer<Option<(Address, Domain)>> {
         let Ok(address) = Address::parse(address) else {
             return Ok(None);
         };
-        Ok(self.source.domain(address.domain())?.map(|d| (address.in_domain(&d.name), d)))
+        Ok(self.source.domain(address.domain())?.map(|d| (address.in_domain(&d.real), d)))
     }
 
     fn facts(&mut self, address: &[u8], now: Now) -> Answer<Arc<Facts>> {
@@ -291,7 +291,7 @@ impl<S: Source> Answers<S> {
     }
 }
 
-fn mailbox_of(found: &Found, aliases: Vec<Vec<u8>>) -> Mailbox {
+fn mailbox_of(found: &Entry, aliases: Vec<Vec<u8>>) -> Mailbox {
     let account = &found.account;
     Mailbox {
         address: account.address.to_string().into_bytes(),

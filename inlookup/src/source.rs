@@ -1,56 +1,66 @@
 //! What the daemon needs to know about accounts, as one narrow trait.
 
-use accounts::{Account, Address, Answer, DomainName, Limits, UnixIds};
+use accounts::{Accounts, Address, Answer, Domain, DomainName, Entry, Limits};
 
-/// An account and the Unix ids it works under.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// The row.
-    pub account: Account,
-    /// Its own ids, else those of its domain.
-    pub ids: UnixIds,
-}
-
-/// A domain of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RealDomain {
-    /// The domain whose accounts these are.
-    pub name: DomainName,
-    /// The ids its mail is delivered under.
-    pub ids: UnixIds,
-}
-
-/// Where accounts are looked up: the store behind `accounts`, or a fake.
+/// Where accounts are looked up: [`Accounts`], or a fake.
 ///
-/// Each worker has its own. Every answer is found, absent or unavailable, and never a guess.
-pub trait Source: Send {
-    /// The real domain that `domain` is or stands for.
+/// Each worker has its own. Every answer is found, absent or unavailable, and never a guess; the error
+/// of every method is "cannot tell".
+pub trait Source {
+    /// The domain of this host with this name.
     ///
     /// # Errors
     /// Cannot tell.
-    fn domain(&mut self, domain: &DomainName) -> Answer<Option<RealDomain>>;
+    fn domain(&mut self, name: &DomainName) -> Answer<Option<Domain>>;
 
-    /// The account with this address in a real domain.
+    /// The account with this address in its real domain.
     ///
     /// # Errors
     /// Cannot tell.
-    fn account(&mut self, address: &Address, domain: &RealDomain) -> Answer<Option<Found>>;
+    fn account(&mut self, real: &Address, domain: &Domain) -> Answer<Option<Entry>>;
 
-    /// The lines of an alias, none when it does not exist.
+    /// The lines of an alias in its real domain, none when it does not exist.
     ///
     /// # Errors
     /// Cannot tell.
-    fn aliases(&mut self, address: &Address) -> Answer<Vec<Vec<u8>>>;
+    fn aliases(&mut self, real: &Address) -> Answer<Vec<Vec<u8>>>;
 
-    /// The limits of the account, else of its domain.
+    /// The limits in force for an account.
     ///
     /// # Errors
     /// Cannot tell.
-    fn limits(&mut self, address: &Address) -> Answer<Option<Limits>>;
+    fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>>;
 
-    /// When this address last logged in from `ip` in a way that allows relaying, seconds since 1970.
+    /// Did this account log in from `ip` at `since` (seconds since 1970) or later, so that it may relay?
     ///
     /// # Errors
     /// Cannot tell.
-    fn relay_login(&mut self, address: &Address, ip: &[u8]) -> Answer<Option<u64>>;
+    fn may_relay(&mut self, real: &Address, ip: &str, since: i64) -> Answer<bool>;
+}
+
+impl Source for Accounts {
+    fn domain(&mut self, name: &DomainName) -> Answer<Option<Domain>> {
+        self.domains().domain(name.as_bytes())
+    }
+
+    fn account(&mut self, real: &Address, domain: &Domain) -> Answer<Option<Entry>> {
+        let account = self.store().account(real)?;
+        Ok(account.map(|account| Entry {
+            ids: account.own_ids.unwrap_or(domain.ids),
+            account,
+            domain: domain.clone(),
+        }))
+    }
+
+    fn aliases(&mut self, real: &Address) -> Answer<Vec<Vec<u8>>> {
+        self.store().aliases(real)
+    }
+
+    fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>> {
+        Self::limits(self, entry)
+    }
+
+    fn may_relay(&mut self, real: &Address, ip: &str, since: i64) -> Answer<bool> {
+        self.store().may_relay(real, ip, since)
+    }
 }
