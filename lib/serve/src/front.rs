@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use lookup::frame::{self, MAX_FRAME};
 use lookup::mail::STATUS_TEMPORARY;
 use unix::readiness::{Readiness, Ready, Waker, Watched};
 use unix::signals::Signals;
@@ -18,7 +19,7 @@ use crate::notify::{self, Watchdog};
 use crate::settings::count;
 use crate::timers::Timers;
 use crate::workers::{self, Job, Shared, Ticket};
-use crate::{Answer, Error, Service, Settings};
+use crate::{Answer, Error, Lane, Service, Settings};
 
 const LISTENER: usize = 0;
 const SIGNALS: usize = 1;
@@ -115,7 +116,7 @@ impl<S: Service> Front<S> {
         let readiness = Readiness::new()?;
         let listener = readiness.add(LISTENER, listener)?;
         let signals = signals.map(|s| readiness.add(SIGNALS, s)).transpose()?;
-        let shared = Shared::new(settings.queue, readiness.waker(), Arc::clone(&settings.statistics));
+        let shared = Shared::new(&settings, readiness.waker());
         Ok(Self {
             settings,
             service,
@@ -144,7 +145,7 @@ impl<S: Service> Front<S> {
     /// # Errors
     /// The event loop failed.
     pub fn run(mut self) -> Result<Stopped, Error> {
-        let threads = workers::start(self.settings.workers, &self.service, &self.shared)?;
+        let threads = workers::start(&self.settings, &self.service, &self.shared)?;
         self.watch_listener()?;
         if let Some(signals) = &self.signals {
             signals.watch(true, false)?;
@@ -330,13 +331,17 @@ impl<S: Service> Front<S> {
                 Ok(Some(incoming)) => {
                     count(&self.settings.statistics.requests);
                     let sequence = incoming.sequence;
+                    let lane = match frame::split(&incoming.bytes, MAX_FRAME) {
+                        Ok(Some((frame, _))) => self.service.lane(&frame),
+                        Ok(None) | Err(_) => Lane::Quick,
+                    };
                     let job = Job {
                         ticket: Ticket { key, sequence },
                         peer: slot.connection.peer,
                         bytes: incoming.bytes,
                         deadline: incoming.deadline,
                     };
-                    if !self.shared.submit(job) {
+                    if !self.shared.submit(lane, job) {
                         count(&self.settings.statistics.shed);
                         slot.connection.answered(sequence, Answer::Temporary, now);
                     }

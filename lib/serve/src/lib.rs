@@ -5,6 +5,7 @@
 //!               │ job                        ▲ reply + wake
 //!               ▼                            │
 //!             queue (bounded) ──► N workers, each with a state of its own (a store connection)
+//!             slow queue      ──► M workers for what costs much time, so that it delays nothing else
 //! ```
 //!
 //! - [`Settings`]: every limit;
@@ -43,6 +44,15 @@ pub enum Answer {
     Malformed,
 }
 
+/// Which queue a request waits in, and which workers take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// [`Settings::workers`].
+    Quick,
+    /// [`Settings::slow_workers`].
+    Slow,
+}
+
 /// What a daemon does with frames.
 pub trait Service: Send + Sync + 'static {
     /// What each worker thread owns: a connection to the store, say.
@@ -50,6 +60,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Makes a worker's state, in the worker's thread: at the start, and again after a panic.
     fn worker(&self) -> Self::Worker;
+
+    /// Which workers shall answer this frame? Called in the front's thread.
+    fn lane(&self, _frame: &Frame<'_>) -> Lane {
+        Lane::Quick
+    }
 
     /// Answers one frame. May block; the front sees to it that the client is told in time.
     fn answer(&self, worker: &mut Self::Worker, peer: &Peer, frame: &Frame<'_>) -> Answer;

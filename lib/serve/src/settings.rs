@@ -16,6 +16,10 @@ pub struct Settings {
     pub workers: usize,
     /// Requests that may wait for a worker; more are answered "cannot tell" at once.
     pub queue: usize,
+    /// Worker threads for [`crate::Lane::Slow`]; without any, all requests are of the quick lane.
+    pub slow_workers: usize,
+    /// As `queue`, for [`crate::Lane::Slow`].
+    pub slow_queue: usize,
     /// Connections at a time. When there are more, the one that was idle longest is closed; when none
     /// is idle, the new one is told "cannot tell" and closed.
     pub connections: usize,
@@ -44,6 +48,8 @@ impl Default for Settings {
         Self {
             workers: 4,
             queue: 1024,
+            slow_workers: 0,
+            slow_queue: 256,
             connections: 4096,
             connections_per_user: 2048,
             pipeline: 32,

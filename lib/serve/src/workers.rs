@@ -13,7 +13,7 @@ use unix::socket::Peer;
 use zeroize::Zeroizing;
 
 use crate::settings::count;
-use crate::{Answer, Error, Service, Statistics};
+use crate::{Answer, Error, Lane, Service, Settings, Statistics};
 
 /// A request on its way: which connection, which of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +30,36 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
 }
 
-#[derive(Default)]
+/// One lane: its queue and what its workers sleep on.
 struct Inbox {
-    jobs: VecDeque<Job>,
+    state: Mutex<Jobs>,
+    arrived: Condvar,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
     closed: bool,
+}
+
+impl Inbox {
+    fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), capacity }
+    }
+
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.arrived.notify_all();
+    }
 }
 
 /// What front and workers share.
 pub(crate) struct Shared {
-    inbox: Mutex<Inbox>,
-    arrived: Condvar,
+    quick: Inbox,
+    slow: Inbox,
+    has_slow: bool,
     outbox: Mutex<Vec<(Ticket, Answer)>>,
-    capacity: usize,
     waker: Waker,
     statistics: Arc<Statistics>,
 }
@@ -52,27 +70,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(capacity: usize, waker: Waker, statistics: Arc<Statistics>) -> Arc<Self> {
+    pub(crate) fn new(settings: &Settings, waker: Waker) -> Arc<Self> {
         Arc::new(Self {
-            inbox: Mutex::default(),
-            arrived: Condvar::new(),
+            quick: Inbox::new(settings.queue),
+            slow: Inbox::new(settings.slow_queue),
+            has_slow: settings.slow_workers > 0,
             outbox: Mutex::default(),
-            capacity,
             waker,
-            statistics,
+            statistics: Arc::clone(&settings.statistics),
         })
     }
 
     /// Queues a job; false when the queue is full.
-    pub(crate) fn submit(&self, job: Job) -> bool {
-        let mut inbox = lock(&self.inbox);
-        if inbox.jobs.len() >= self.capacity {
+    pub(crate) fn submit(&self, lane: Lane, job: Job) -> bool {
+        let inbox = self.inbox(lane);
+        let mut jobs = lock(&inbox.state);
+        if jobs.waiting.len() >= inbox.capacity {
             return false;
         }
-        inbox.jobs.push_back(job);
+        jobs.waiting.push_back(job);
         self.statistics.waiting.fetch_add(1, Ordering::Relaxed);
-        self.arrived.notify_one();
+        inbox.arrived.notify_one();
         true
+    }
+
+    fn inbox(&self, lane: Lane) -> &Inbox {
+        if lane == Lane::Slow && self.has_slow { &self.slow } else { &self.quick }
     }
 
     /// The answers since the last call.
@@ -80,23 +103,24 @@ impl Shared {
         std::mem::take(&mut lock(&self.outbox))
     }
 
-    /// Lets the workers go once the queue is empty.
+    /// Lets the workers go once their queues are empty.
     pub(crate) fn close(&self) {
-        lock(&self.inbox).closed = true;
-        self.arrived.notify_all();
+        self.quick.close();
+        self.slow.close();
     }
 
-    fn next(&self) -> Option<Job> {
-        let mut inbox = lock(&self.inbox);
+    fn next(&self, lane: Lane) -> Option<Job> {
+        let inbox = self.inbox(lane);
+        let mut jobs = lock(&inbox.state);
         loop {
-            if let Some(job) = inbox.jobs.pop_front() {
+            if let Some(job) = jobs.waiting.pop_front() {
                 self.statistics.waiting.fetch_sub(1, Ordering::Relaxed);
                 return Some(job);
             }
-            if inbox.closed {
+            if jobs.closed {
                 return None;
             }
-            inbox = self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+            jobs = inbox.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -111,26 +135,29 @@ impl Shared {
     }
 }
 
-/// Starts the workers.
+/// Starts the workers of both lanes.
 pub(crate) fn start<S: Service>(
-    count: usize,
+    settings: &Settings,
     service: &Arc<S>,
     shared: &Arc<Shared>,
 ) -> Result<Vec<JoinHandle<()>>, Error> {
-    (0..count.max(1))
-        .map(|n| {
+    let quick = (0..settings.workers.max(1)).map(|n| (Lane::Quick, format!("worker-{n}")));
+    let slow = (0..settings.slow_workers).map(|n| (Lane::Slow, format!("slow-{n}")));
+    quick
+        .chain(slow)
+        .map(|(lane, name)| {
             let (service, shared) = (Arc::clone(service), Arc::clone(shared));
             std::thread::Builder::new()
-                .name(format!("worker-{n}"))
-                .spawn(move || work(&*service, &shared))
+                .name(name)
+                .spawn(move || work(&*service, &shared, lane))
                 .map_err(Error::Threads)
         })
         .collect()
 }
 
-fn work<S: Service>(service: &S, shared: &Shared) {
+fn work<S: Service>(service: &S, shared: &Shared, lane: Lane) {
     let mut state = None;
-    while let Some(job) = shared.next() {
+    while let Some(job) = shared.next(lane) {
         let answer = if Instant::now() >= job.deadline {
             // The client has been told already; do not spend the store's time on it.
             Answer::Temporary

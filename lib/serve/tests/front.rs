@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use lookup::frame::{self, MAX_FRAME};
 use lookup::mail::{STATUS_REFUSED, STATUS_TEMPORARY};
-use serve::{Answer, Counters, Frame, Front, Handle, Peer, Service, Settings, Stopped};
+use serve::{Answer, Counters, Frame, Front, Handle, Lane, Peer, Service, Settings, Stopped};
 
 /// Frame codes that the test service knows: echo, wait for the gate, panic, malformed, refused.
 const ECHO: u8 = 1;
@@ -34,6 +34,10 @@ impl Service for Echo {
 
     fn worker(&self) -> usize {
         self.workers.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn lane(&self, frame: &Frame<'_>) -> Lane {
+        if frame.code == GATE { Lane::Slow } else { Lane::Quick }
     }
 
     fn answer(&self, _worker: &mut usize, peer: &Peer, frame: &Frame<'_>) -> Answer {
@@ -242,6 +246,25 @@ fn a_full_queue_sheds_at_once() {
         assert_eq!(reply(&mut client), Some((STATUS_TEMPORARY, vec![])));
     }
     assert_eq!(reply(&mut busy).unwrap().0, 0);
+}
+
+#[test]
+fn slow_requests_delay_only_each_other_and_shed_by_themselves() {
+    let settings = Settings { workers: 1, slow_workers: 1, slow_queue: 1, ..Settings::default() };
+    let front = Running::start(settings);
+    let mut slow: Vec<UnixStream> = (0..3).map(|_| front.connect()).collect();
+    slow[0].write_all(&request(GATE, b"0")).unwrap();
+    until("the slow worker is busy", || front.counters().requests == 1 && front.counters().waiting == 0);
+    slow[1].write_all(&request(GATE, b"1")).unwrap();
+    until("the next one waits", || front.counters().waiting == 1);
+    slow[2].write_all(&request(GATE, b"2")).unwrap();
+    assert_eq!(reply(&mut slow[2]), Some((STATUS_TEMPORARY, vec![])));
+    ask(&mut front.connect(), b"quick");
+    for client in &mut slow[..2] {
+        front.gate.send(()).unwrap();
+        assert_eq!(reply(client).unwrap().0, 0);
+    }
+    assert_eq!(front.stop(), Stopped::Clean);
 }
 
 #[test]
