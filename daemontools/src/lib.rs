@@ -22,6 +22,7 @@
 pub mod chain;
 pub mod envdir;
 pub mod fifo;
+pub mod multilog;
 pub mod setlock;
 pub mod setuidgid;
 pub mod softlimit;

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use daemontools::{envdir, setlock, setuidgid, softlimit, svc, svok, svscan, svstat, tai64n};
+use daemontools::{envdir, multilog, setlock, setuidgid, softlimit, svc, svok, svscan, svstat, tai64n};
 
 program::main!(
     "daemontools",
@@ -12,6 +12,7 @@ program::main!(
         svstat::PROGRAM,
         svok::PROGRAM,
         svok::SVUP_PROGRAM,
+        multilog::PROGRAM,
         envdir::PROGRAM,
         setuidgid::PROGRAM,
         setuidgid::ENVUIDGID_PROGRAM,

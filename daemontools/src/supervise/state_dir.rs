@@ -151,7 +151,7 @@ impl StateDir {
     pub fn forget_service(&self) -> io::Result<()> {
         self.service.set_len(0)?;
         let boot = process::boot_id().unwrap_or_default();
-        (&self.service).write_all_at(format!("{boot:36}\n").as_bytes(), 0)
+        self.service.write_all_at(format!("{boot:36}\n").as_bytes(), 0)
     }
 }
 

@@ -106,6 +106,17 @@ impl Write for Raw<'_> {
     }
 }
 
+/// Copies up to `limit` bytes from one pipe to another without consuming them (tee(2)); 0 at the end
+/// of the input.
+///
+/// # Errors
+/// EAGAIN when there is nothing to copy or no room for it; EINVAL when one of them is no pipe.
+pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+    // SAFETY: two open descriptors and plain integers.
+    let copied = unsafe { libc::tee(from.as_raw_fd(), to.as_raw_fd(), limit, libc::SPLICE_F_NONBLOCK) };
+    usize::try_from(copied).map_err(|_| io::Error::last_os_error())
+}
+
 /// Reads until EOF but keeps at most `limit` bytes; the rest is read and dropped.
 ///
 /// # Errors
@@ -135,6 +146,24 @@ mod tests {
         let mut source = io::Cursor::new(vec![7u8; 10_000]);
         assert_eq!(read_to_end_limited(&mut source, 5).unwrap(), [7; 5]);
         assert_eq!(source.position(), 10_000);
+    }
+
+    #[test]
+    fn tee_leaves_the_bytes() {
+        let ((r, w), (r2, w2)) = (pipe().unwrap(), pipe().unwrap());
+        assert_eq!(tee(r.as_fd(), w2.as_fd(), 9).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        Raw(w.as_fd()).write_all(b"abc").unwrap();
+        for _ in 0..2 {
+            assert_eq!(tee(r.as_fd(), w2.as_fd(), 9).unwrap(), 3);
+            let mut buf = [0; 9];
+            assert_eq!(Raw(r2.as_fd()).read(&mut buf).unwrap(), 3);
+            assert_eq!(buf[..3], *b"abc");
+        }
+        drop(w);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(tee(file.as_fd(), w2.as_fd(), 9).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        Raw(r.as_fd()).read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(tee(r.as_fd(), w2.as_fd(), 9).unwrap(), 0);
     }
 
     #[test]
