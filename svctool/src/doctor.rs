@@ -173,25 +173,12 @@ fn check_control(control: &Path) -> Vec<Finding> {
     vec![me, rcpthosts]
 }
 
-/// The directories of a queue with owner and mode.
-const QUEUE: &[(&str, &str, u32)] = &[
-    ("", "qmailq", 0o750),
-    ("pid", "qmailq", 0o700),
-    ("mess", "qmailq", 0o750),
-    ("intd", "qmailq", 0o700),
-    ("todo", "qmailq", 0o750),
-    ("info", "qmails", 0o700),
-    ("local", "qmails", 0o700),
-    ("remote", "qmails", 0o700),
-    ("bounce", "qmails", 0o700),
-    ("lock", "qmailq", 0o750),
-];
-
 fn check_queue(queue: &Path) -> Vec<Finding> {
     let fix = format!("queue-fix {}", queue.display());
     let mut faults = Vec::new();
-    for &(below, owner, mode) in QUEUE {
-        let path = queue.join(below);
+    for row in mta_queue::layout::DIRECTORIES {
+        let (mode, owner) = (row.mode, row.owner.user());
+        let path = if row.name.is_empty() { queue.to_path_buf() } else { queue.join(row.name) };
         let check = format!("queue directory {}", path.display());
         match std::fs::metadata(&path) {
             Err(e) => faults.push(Finding::fault(check, e.to_string(), &fix)),

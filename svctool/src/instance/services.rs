@@ -138,7 +138,7 @@ fn run_script(instance: &Instance, service: &Service, ids: &MailIds) -> String {
         }
         let _ = writeln!(text, "{user} \\");
     }
-    let _ = writeln!(text, "  {} -m {MEMORY} -o 1024 \\", program("softlimit"));
+    let _ = writeln!(text, "  {} -a {MEMORY} -o 1024 \\", program("softlimit"));
     let _ = writeln!(text, "  {}", service.command.join(" "));
     text
 }
