@@ -4,7 +4,7 @@ use std::os::unix::fs::chown;
 use std::time::Instant;
 
 use e2e::instance::{Instance, svctool};
-use e2e::kit::{PATIENCE, Output, run, run_with_input, until};
+use e2e::kit::{Output, PATIENCE, run, run_with_input, until};
 use e2e::smtp::{self, Session};
 
 fn tool(instance: &Instance, argv: &[&str], input: &str) -> Output {
@@ -110,7 +110,11 @@ fn a_queue_with_a_wrong_owner_refuses_mail_and_doctor_says_how_to_mend_it() {
     chown(&mess, Some(0), Some(0)).expect("change the owner");
     let found = run(std::process::Command::new(svctool()).args(["doctor", "--dir"]).arg(instance.dir()));
     assert_eq!(found.code, 1, "{}", found.stdout);
-    assert!(found.stdout.contains("FAULT queue directory") && found.stdout.contains("queue-fix"), "{}", found.stdout);
+    assert!(
+        found.stdout.contains("FAULT queue directory") && found.stdout.contains("queue-fix"),
+        "{}",
+        found.stdout
+    );
     use std::os::unix::fs::MetadataExt;
     let queue = instance.dir().join("var/indimail/queue").display().to_string();
     let _ = instance.run(&["queue-fix", &queue]);
@@ -142,12 +146,9 @@ fn hostile_sessions_get_answers_and_harm_nobody() {
     let instance = Instance::start();
     let port = instance.report.ports["smtp"];
     let mut session = Session::connect(port).expect("a session");
-    for (sent, expected) in [
-        (&b"NUL\0byte\r\n"[..], '5'),
-        (&[b'x'; 70_000][..], ' '),
-        (b"\r\nNOOP\r\n", '5'),
-        (b"", '2'),
-    ] {
+    for (sent, expected) in
+        [(&b"NUL\0byte\r\n"[..], '5'), (&[b'x'; 70_000][..], ' '), (b"\r\nNOOP\r\n", '5'), (b"", '2')]
+    {
         session.write(sent).expect("write");
         if expected != ' ' {
             let reply = session.reply().expect("a reply");
@@ -158,7 +159,8 @@ fn hostile_sessions_get_answers_and_harm_nobody() {
     use std::io::{Read, Write};
     let mut half = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect");
     half.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    half.write_all(b"EHLO x\r\nMAIL FROM:<bob@indimail.test>\r\nRCPT TO:<alice@indimail.test>\r\nDATA\r\n").expect("write");
+    half.write_all(b"EHLO x\r\nMAIL FROM:<bob@indimail.test>\r\nRCPT TO:<alice@indimail.test>\r\nDATA\r\n")
+        .expect("write");
     half.write_all(b"Message-ID: <half@client.test>\r\n\r\nhalf a mess").expect("write");
     half.shutdown(std::net::Shutdown::Write).expect("half close");
     let mut rest = String::new();

@@ -12,8 +12,15 @@ use nix::unistd::Pid;
 
 /// What is killed, one after the other.
 const DAEMONS: [&str; 9] = [
-    "qmail-send", "todo-proc", "qmail-lspawn", "qmail-clean", "qmail-rspawn", "inlookup", "nssd",
-    "qmail-local", "tcpserver",
+    "qmail-send",
+    "todo-proc",
+    "qmail-lspawn",
+    "qmail-clean",
+    "qmail-rspawn",
+    "inlookup",
+    "nssd",
+    "qmail-local",
+    "tcpserver",
 ];
 const MESSAGES: usize = 200;
 
