@@ -1,0 +1,293 @@
+//! qmail-lspawn: whose mail is it, and a qmail-local that runs as that user.
+//!
+//! | step | done by |
+//! |---|---|
+//! | 1. `users/cdb` | here, see [`assign::Assignments`] |
+//! | 2. nothing assigned: qmail-getpw (or QMAILGETPW) | a child, as qmailp |
+//! | 3. qmail-local (or QMAILLOCAL) | a child, as the recipient, for good; never as root |
+
+mod report;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use assign::{Assignments, Entry};
+use mta_queue::spawn_protocol::{SPAWN_MAX, Verdict};
+use program::{Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
+use unix::child::{Ending, Launch};
+use unix::ids::{Role, Roles};
+use unix::{Errno, Gid, Uid};
+
+pub use report::{Code, report};
+
+use crate::pool::{self, Child, Ended, Next, Spawner};
+use crate::request::{Answer, Delivery};
+
+/// Report text that is kept of a local delivery, in bytes.
+const TEXT_MAX: usize = 3000;
+/// Longest answer of qmail-getpw.
+const GETPW_MAX: usize = 16 * 1024;
+
+static SPEC: Spec = Spec {
+    name: "qmail-lspawn",
+    summary: "deliver to local recipients, each as its own user",
+    section: 8,
+    place: Place::Sbin,
+    operands: Operands { synopsis: "defaultdelivery [queue]", min: 1, max: Some(2) },
+    variables: &[
+        crate::QUEUEDIR,
+        Variable {
+            name: "ASSIGNDIR",
+            help: "directory of the compiled assignments, cdb (/etc/indimail/users)",
+        },
+        Variable {
+            name: "QMAILGETPW",
+            help: "program that finds users that are not assigned (PREFIX/sbin/qmail-getpw)",
+        },
+        Variable {
+            name: "QMAILLOCAL",
+            help: "program that delivers, as the recipient (PREFIX/sbin/qmail-local)",
+        },
+    ],
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "no more requests, all deliveries done" },
+        ExitCodeDoc { code: 100, meaning: "wrong usage" },
+        ExitCodeDoc {
+            code: 111,
+            meaning: "the queue or the system users are not there, requests that make no sense",
+        },
+    ],
+    description: "qmail-lspawn is started by qmail-start and reads delivery requests of qmail-send from descriptor 0. For each \
+        it looks the recipient's local part up, changes to that user for good and runs qmail-local; at most 500 at a time. \
+        It writes one report for each to descriptor 1. What it cannot find out, a name service that does not answer for \
+        instance, is a deferral.\n\n\
+        The queue operand is not looked at; it tells processes apart in ps.",
+    ..Spec::EMPTY
+};
+
+/// The program.
+pub const PROGRAM: Program = Program { spec: &SPEC, main };
+
+/// What qmail-lspawn was told.
+#[derive(Debug)]
+pub struct Settings {
+    default_delivery: OsString,
+    queue: PathBuf,
+    assignments: PathBuf,
+    getpw: PathBuf,
+    local: PathBuf,
+    environment: Environment,
+}
+
+fn main(invocation: &Invocation) -> Exit {
+    let settings = match load(invocation) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    match run(settings) {
+        Ok(()) => Exit::OK,
+        Err(e) => {
+            invocation.complain("fatal", e);
+            Exit::TEMPORARY
+        }
+    }
+}
+
+fn load(invocation: &Invocation) -> Result<Settings, Exit> {
+    let parsed = invocation.parse()?;
+    let mut loader = Loader::new(&invocation.environment);
+    let default_delivery = parsed.operands[0].clone();
+    loader.show("defaultdelivery", default_delivery.display(), "operand");
+    let mut environment = invocation.environment.clone();
+    environment.remove("QMAILREMOTE");
+    let ours = |name: &str| invocation.layout.sbin(name).display().to_string();
+    let settings = Settings {
+        default_delivery,
+        queue: loader.path("queue", crate::variable("QUEUEDIR"), crate::DEFAULT_QUEUE),
+        assignments: loader.path("assignments", crate::variable("ASSIGNDIR"), "/etc/indimail/users"),
+        getpw: loader.path("getpw", crate::variable("QMAILGETPW"), &ours("qmail-getpw")),
+        local: loader.path("local", crate::variable("QMAILLOCAL"), &ours("qmail-local")),
+        environment,
+    };
+    invocation.finish(loader, settings, Exit::TEMPORARY)
+}
+
+/// Why the spawner cannot work.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Role(#[from] unix::ids::RoleError),
+    #[error("{}: {source}", mess.display())]
+    Queue { mess: PathBuf, source: io::Error },
+    #[error("requests from qmail-send: {0}")]
+    Requests(io::Error),
+}
+
+fn run(settings: Settings) -> Result<(), Error> {
+    let roles = Roles::for_this_process();
+    let owner = roles.role("qmailq", "qmail")?.uid;
+    let finder = roles.role("qmailp", "nofiles")?;
+    let mess = settings.queue.join("mess");
+    std::env::set_current_dir(&mess).map_err(|source| Error::Queue { mess: mess.clone(), source })?;
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let place = pool::Place {
+        requests: stdin.as_fd(),
+        reports: stdout.as_fd(),
+        mess: std::path::Path::new("."),
+        owner,
+        maximum: SPAWN_MAX,
+    };
+    pool::run(&mut Lspawn { settings, finder }, &place).map_err(Error::Requests)
+}
+
+/// The spawner.
+#[derive(Debug)]
+struct Lspawn {
+    settings: Settings,
+    finder: Role,
+}
+
+/// What a child of a local delivery does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Finding,
+    Delivering,
+}
+
+impl Spawner for Lspawn {
+    type Stage = Stage;
+
+    fn begin(&mut self, delivery: &Delivery) -> Next<Stage> {
+        if delivery.local.is_empty() {
+            return Next::Done((Verdict::Success, b"the local part is empty; mail dropped\n".to_vec()));
+        }
+        match Assignments::open(&self.settings.assignments)
+            .and_then(|a| a.map_or(Ok(None), |a| a.find(&delivery.local)))
+        {
+            Ok(Some(entry)) => self.deliver(delivery, &entry),
+            Ok(None) => self.find(delivery),
+            Err(e) => Next::Done(Code::CDB.answer_because(e)),
+        }
+    }
+
+    fn ended(&mut self, delivery: &Delivery, ended: Ended<Stage>) -> Next<Stage> {
+        match ended.stage {
+            Stage::Delivering => Next::Done(report(ended.ending, &ended.output)),
+            Stage::Finding => match ended.ending {
+                Ending::Exited(0) => match Entry::decode(&ended.output).filter(|_| !ended.truncated) {
+                    Some(entry) => self.deliver(delivery, &entry),
+                    None => {
+                        Next::Done(Code::SYSTEM.answer_because("the answer of qmail-getpw makes no sense"))
+                    }
+                },
+                // Whatever went wrong while looking, it is no reason to bounce.
+                other => Next::Done(report::while_finding(other)),
+            },
+        }
+    }
+}
+
+impl Lspawn {
+    /// Starts qmail-getpw as a user that owns nothing.
+    fn find(&self, delivery: &Delivery) -> Next<Stage> {
+        let local = OsString::from_vec(delivery.local.clone());
+        let start = || -> Result<Child<Stage>, io::Error> {
+            let (output, write) = pool::output_pipe()?;
+            let null = std::fs::File::open("/dev/null")?;
+            let pid = Launch::new(&self.settings.getpw)
+                .args([&local])
+                .env_exactly(self.settings.environment.to_vec())
+                .descriptor(null.as_fd(), 0)?
+                .descriptor(write.as_fd(), 1)?
+                .identity(self.finder.uid, self.finder.gid, Vec::new())
+                .start()?;
+            Ok(Child { pid, output, keep: GETPW_MAX, stage: Stage::Finding })
+        };
+        match start() {
+            Ok(child) => Next::Run(child),
+            Err(e) => Next::Done(Code::EXEC_GETPW.answer_because(e)),
+        }
+    }
+
+    /// Starts qmail-local as the recipient.
+    fn deliver(&self, delivery: &Delivery, entry: &Entry) -> Next<Stage> {
+        if entry.uid == 0 {
+            return Next::Done(Code::ROOT.answer());
+        }
+        match self.start_local(delivery, entry) {
+            Ok(child) => Next::Run(child),
+            Err(e) => Next::Done(could_not_start(&e)),
+        }
+    }
+
+    fn start_local(&self, delivery: &Delivery, entry: &Entry) -> io::Result<Child<Stage>> {
+        let (output, write) = pool::output_pipe()?;
+        let pid = Launch::new(&self.settings.local)
+            .arg0("qmail-local")
+            .args(local_arguments(delivery, entry))
+            .args([&self.settings.default_delivery])
+            .args([OsString::from_vec(delivery.extra_header.clone())])
+            .env_exactly(self.environment(delivery).to_vec())
+            .descriptor(delivery.file.as_fd(), 0)?
+            .descriptor(write.as_fd(), 1)?
+            .descriptor(write.as_fd(), 2)?
+            .identity(Uid::from_raw(entry.uid), Gid::from_raw(entry.gid), Vec::new())
+            .start()?;
+        Ok(Child { pid, output, keep: TEXT_MAX, stage: Stage::Delivering })
+    }
+
+    /// The service's variables and what belongs to this delivery.
+    fn environment(&self, delivery: &Delivery) -> Environment {
+        let mut environment = self.settings.environment.clone();
+        for (name, value) in crate::exported::variables(&delivery.exported, &self.settings.environment) {
+            environment.set(name, OsString::from_vec(value));
+        }
+        environment.set("MESSID", OsString::from_vec(delivery.message.clone()));
+        environment.set("QQEH", OsString::from_vec(delivery.extra_header.clone()));
+        environment
+    }
+}
+
+/// `-- user home local dash ext domain sender`
+fn local_arguments(delivery: &Delivery, entry: &Entry) -> Vec<OsString> {
+    let fields = [
+        &b"--"[..],
+        &entry.user,
+        &entry.home,
+        &delivery.local,
+        &entry.dash,
+        &entry.ext,
+        &delivery.domain,
+        &delivery.sender,
+    ];
+    fields.iter().map(|f| OsString::from_vec(f.to_vec())).collect()
+}
+
+/// Before anything of qmail-local ran: the change of user or exec failed.
+fn could_not_start(error: &io::Error) -> Answer {
+    let code = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM) => Code::USER,
+        Some(
+            Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC | Errno::ENOTDIR | Errno::ELOOP | Errno::E2BIG,
+        ) => Code::EXEC_HARD,
+        _ => Code::EXEC_SOFT,
+    };
+    code.answer_because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_start_are_told_apart() {
+        let letter = |n: i32| could_not_start(&io::Error::from_raw_os_error(n)).0.letter();
+        assert_eq!(letter(libc::EPERM), b'Z');
+        assert_eq!(letter(libc::ENOENT), b'D');
+        assert_eq!(letter(libc::EAGAIN), b'Z');
+        assert_eq!(letter(libc::ENOMEM), b'Z');
+    }
+}

@@ -1,0 +1,216 @@
+//! qmail-rspawn: one qmail-remote for each remote delivery.
+//!
+//! It runs as qmailr from the start. Its children print recipient and message reports, see
+//! [`grammar`].
+
+pub mod grammar;
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use mta_queue::spawn_protocol::SPAWN_MAX;
+use program::{Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
+use unix::child::{Ending, Launch};
+use unix::ids::Roles;
+
+use crate::pool::{self, Child, Ended, Next, Spawner};
+use crate::request::{Answer, Delivery, defer, fail};
+
+/// Output of qmail-remote that is looked at, in bytes.
+const OUTPUT_MAX: usize = 64 * 1024;
+/// Bytes of the table of hosts that timed out.
+const TCPTO_SIZE: usize = 2048;
+
+static SPEC: Spec = Spec {
+    name: "qmail-rspawn",
+    summary: "deliver to remote recipients",
+    section: 8,
+    place: Place::Sbin,
+    operands: Operands { synopsis: "[queue]", min: 0, max: Some(1) },
+    variables: &[
+        crate::QUEUEDIR,
+        Variable { name: "QMAILREMOTE", help: "program that delivers (PREFIX/sbin/qmail-remote)" },
+    ],
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "no more requests, all deliveries done" },
+        ExitCodeDoc { code: 100, meaning: "wrong usage" },
+        ExitCodeDoc {
+            code: 111,
+            meaning: "the queue or the system users are not there, requests that make no sense",
+        },
+    ],
+    description: "qmail-rspawn is started by qmail-start as qmailr and reads delivery requests of qmail-send from descriptor 0. \
+        For each it runs \"qmail-remote domain sender extra-header size recipient\" with the message on descriptor 0; at most \
+        500 at a time. It writes one report for each to descriptor 1. At its start it forgets which hosts timed out.\n\n\
+        The queue operand is not looked at; it tells processes apart in ps.",
+    ..Spec::EMPTY
+};
+
+/// The program.
+pub const PROGRAM: Program = Program { spec: &SPEC, main };
+
+/// What qmail-rspawn was told.
+#[derive(Debug)]
+struct Settings {
+    queue: PathBuf,
+    remote: PathBuf,
+    environment: Environment,
+}
+
+fn main(invocation: &Invocation) -> Exit {
+    let settings = match load(invocation) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    match run(settings) {
+        Ok(()) => Exit::OK,
+        Err(e) => {
+            invocation.complain("fatal", e);
+            Exit::TEMPORARY
+        }
+    }
+}
+
+fn load(invocation: &Invocation) -> Result<Settings, Exit> {
+    invocation.parse()?;
+    let mut loader = Loader::new(&invocation.environment);
+    let mut environment = invocation.environment.clone();
+    environment.remove("QMAILLOCAL");
+    let ours = invocation.layout.sbin("qmail-remote").display().to_string();
+    let settings = Settings {
+        queue: loader.path("queue", crate::variable("QUEUEDIR"), crate::DEFAULT_QUEUE),
+        remote: loader.path("remote", crate::variable("QMAILREMOTE"), &ours),
+        environment,
+    };
+    invocation.finish(loader, settings, Exit::TEMPORARY)
+}
+
+/// Why the spawner cannot work.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Role(#[from] unix::ids::RoleError),
+    #[error("{}: {source}", path.display())]
+    Queue { path: PathBuf, source: io::Error },
+    #[error("requests from qmail-send: {0}")]
+    Requests(io::Error),
+}
+
+fn run(settings: Settings) -> Result<(), Error> {
+    let owner = Roles::for_this_process().role("qmailq", "qmail")?.uid;
+    let at = |path: PathBuf| move |source| Error::Queue { path, source };
+    let mess = settings.queue.join("mess");
+    std::env::set_current_dir(&mess).map_err(at(mess))?;
+    forget_timeouts(Path::new("../lock/tcpto")).map_err(at(settings.queue.join("lock/tcpto")))?;
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let place = pool::Place {
+        requests: stdin.as_fd(),
+        reports: stdout.as_fd(),
+        mess: Path::new("."),
+        owner,
+        maximum: SPAWN_MAX,
+    };
+    pool::run(&mut Rspawn { settings }, &place).map_err(Error::Requests)
+}
+
+/// A new start is a new chance for every host. A queue without the table is as good as an empty one.
+fn forget_timeouts(table: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).open(table) {
+        Ok(mut file) => file.write_all(&[0; TCPTO_SIZE]),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+#[derive(Debug)]
+struct Rspawn {
+    settings: Settings,
+}
+
+impl Spawner for Rspawn {
+    type Stage = ();
+
+    fn begin(&mut self, delivery: &Delivery) -> Next<()> {
+        match self.start(delivery) {
+            Ok(child) => Next::Run(child),
+            Err(e) if is_permanent(&e) => {
+                Next::Done(fail(format!("cannot run qmail-remote: {e} (#5.3.0)\n")))
+            }
+            Err(e) => Next::Done(defer(format!("cannot run qmail-remote: {e} (#4.3.0)\n"))),
+        }
+    }
+
+    fn ended(&mut self, _: &Delivery, ended: Ended<()>) -> Next<()> {
+        Next::Done(report(ended.ending, &ended.output, ended.truncated))
+    }
+}
+
+impl Rspawn {
+    fn start(&self, delivery: &Delivery) -> io::Result<Child<()>> {
+        let (output, write) = pool::output_pipe()?;
+        let mut environment = self.settings.environment.clone();
+        for (name, value) in crate::exported::variables(&delivery.exported, &self.settings.environment) {
+            environment.set(name, OsString::from_vec(value));
+        }
+        environment.set("MESSID", OsString::from_vec(delivery.message.clone()));
+        environment.set("QQEH", OsString::from_vec(delivery.extra_header.clone()));
+        let size = delivery.size.to_string().into_bytes();
+        let recipient = delivery.recipient();
+        let fields = [&delivery.domain, &delivery.sender, &delivery.extra_header, &size, &recipient];
+        let pid = Launch::new(&self.settings.remote)
+            .arg0("qmail-remote")
+            .args(fields.iter().map(|f| OsString::from_vec(f.to_vec())))
+            .env_exactly(environment.to_vec())
+            .descriptor(delivery.file.as_fd(), 0)?
+            .descriptor(write.as_fd(), 1)?
+            .start()?;
+        Ok(Child { pid, output, keep: OUTPUT_MAX, stage: () })
+    }
+}
+
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ENOTDIR | libc::E2BIG)
+    )
+}
+
+/// The report for a qmail-remote that ended like this and printed `output`.
+fn report(ending: Ending, output: &[u8], truncated: bool) -> Answer {
+    match ending {
+        Ending::Killed(signal) => defer(format!("qmail-remote was killed by signal {signal} (#4.3.0)\n")),
+        Ending::Exited(0) => grammar::read(output, truncated),
+        Ending::Exited(111) => defer("qmail-remote cannot work now (#4.3.0)\n"),
+        Ending::Exited(code) => fail(format!("qmail-remote ended with exit code {code} (#5.3.0)\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_qmail_remote() {
+        let letter = |e| char::from(report(e, b"r\0Kok\0", false).0.letter());
+        assert_eq!(letter(Ending::Exited(0)), 'K');
+        assert_eq!(letter(Ending::Exited(111)), 'Z');
+        assert_eq!(letter(Ending::Exited(100)), 'D');
+        assert_eq!(letter(Ending::Exited(1)), 'D');
+        assert_eq!(letter(Ending::Killed(9)), 'Z');
+        assert_eq!(report(Ending::Exited(0), b"", false).0.letter(), b'Z');
+    }
+
+    #[test]
+    fn timeouts_are_forgotten_and_may_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("tcpto");
+        forget_timeouts(&table).unwrap();
+        std::fs::write(&table, [7; TCPTO_SIZE]).unwrap();
+        forget_timeouts(&table).unwrap();
+        assert_eq!(std::fs::read(&table).unwrap(), [0; TCPTO_SIZE]);
+    }
+}
