@@ -1,0 +1,236 @@
+//! MySQL and MariaDB, through one connection with a cache of prepared statements.
+//!
+//! Every wait has a timeout. A connection on which anything unexpected happened is dropped; the next
+//! question makes a new one. The session is strict (a value too long is an error, not a shorter value)
+//! and counts matched rows.
+
+use std::fmt::Display;
+
+use mysql::consts::CapabilityFlags;
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder, Params, SslOpts};
+
+use super::sql::{Row, Sql, SqlError, Value};
+use super::table::{Dialect, Table};
+use crate::{Answer, MySqlServer, Timeouts, Unavailable};
+
+const DIALECT: Dialect = Dialect {
+    changed: "timestamp TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
+    inserted: "timestamp TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    table_options: " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    epoch: "UNIX_TIMESTAMP(timestamp)",
+    at: "FROM_UNIXTIME(?)",
+    from_nothing: "FROM DUAL",
+};
+
+const SESSION: [&str; 2] = [
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+];
+
+/// A server, connected to on first use.
+pub(crate) struct MySql {
+    server: MySqlServer,
+    timeouts: Timeouts,
+    connection: Option<Conn>,
+}
+
+impl MySql {
+    pub(crate) fn new(server: MySqlServer, timeouts: Timeouts) -> Self {
+        Self { server, timeouts, connection: None }
+    }
+
+    fn unavailable(&self, why: impl Display) -> Unavailable {
+        unavailable(&self.server, why)
+    }
+
+    fn run<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T, mysql::Error>) -> Result<T, SqlError> {
+        let fresh = self.connection.is_none();
+        if fresh {
+            let connection = connect(&self.server, self.timeouts, Some(&self.server.database))
+                .map_err(|e| self.unavailable(explain(&e)))?;
+            self.connection = Some(connection);
+        }
+        let Some(connection) = &mut self.connection else {
+            return Err(self.unavailable("not connected").into());
+        };
+        let error = match work(connection) {
+            Ok(value) => return Ok(value),
+            Err(e) => e,
+        };
+        if let mysql::Error::MySqlError(e) = &error {
+            let unavailable = self.unavailable(format!("error {}: {}", e.code, e.message));
+            match e.code {
+                1062 => return Err(SqlError::Duplicate),
+                1146 => return Err(SqlError::MissingTable),
+                // Deadlock; lock wait timeout.
+                1205 | 1213 => return Err(SqlError::Conflict(unavailable)),
+                // Shutdown in progress; killed; idle for too long.
+                1053 | 1927 | 4031 => {}
+                _ => return Err(unavailable.into()),
+            }
+        }
+        self.connection = None;
+        let unavailable = self.unavailable(explain(&error));
+        // A connection that was idle may have died of age; one that is fresh, or timed out, would again.
+        Err(if fresh || timed_out(&error) { unavailable.into() } else { SqlError::Lost(unavailable) })
+    }
+}
+
+fn unavailable(server: &MySqlServer, why: impl Display) -> Unavailable {
+    Unavailable::new(format!("mysql {}, database {}", server.host.place(), server.database), why)
+}
+
+fn timed_out(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::IoError(e)
+        if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+}
+
+fn explain(error: &mysql::Error) -> String {
+    match error {
+        e if timed_out(e) => "no answer in time".to_owned(),
+        mysql::Error::MySqlError(e) => {
+            let hint = match e.code {
+                1045 => "; check user and password in host.mysql",
+                1049 => "; vadddomain and svctool create the database",
+                _ => "",
+            };
+            format!("error {}: {}{hint}", e.code, e.message)
+        }
+        e => e.to_string(),
+    }
+}
+
+fn connect(server: &MySqlServer, timeouts: Timeouts, database: Option<&str>) -> Result<Conn, mysql::Error> {
+    let host = &server.host;
+    let password = zeroize::Zeroizing::new(String::from_utf8_lossy(host.password.expose()).into_owned());
+    let tls = host.tls.then(|| {
+        let options = SslOpts::default();
+        match &server.authority {
+            Some(path) => options.with_root_cert_path(Some(path.clone())),
+            None => options,
+        }
+    });
+    let options = OptsBuilder::new()
+        .ip_or_hostname(Some(host.host.clone()))
+        .tcp_port(host.port)
+        .socket(host.socket.clone())
+        // Asked for TCP, the crate would otherwise look for a socket behind our back.
+        .prefer_socket(host.socket.is_some())
+        .user(Some(host.user.clone()))
+        .pass(Some(password.as_str()).filter(|p| !p.is_empty()))
+        .db_name(database)
+        .ssl_opts(tls)
+        .tcp_connect_timeout(Some(timeouts.connect))
+        .read_timeout(Some(timeouts.read))
+        .write_timeout(Some(timeouts.write))
+        .additional_capabilities(CapabilityFlags::CLIENT_FOUND_ROWS)
+        .init(SESSION.to_vec());
+    Conn::new(options)
+}
+
+impl Sql for MySql {
+    const DIALECT: &'static Dialect = &DIALECT;
+
+    fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        self.run(|c| {
+            let rows: Vec<mysql::Row> = c.exec(sql, bound(parameters))?;
+            Ok(rows.into_iter().map(|r| Row::new(r.unwrap().into_iter().map(value).collect())).collect())
+        })
+    }
+
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, SqlError> {
+        self.run(|c| {
+            c.exec_drop(sql, bound(parameters))?;
+            Ok(c.affected_rows())
+        })
+    }
+
+    fn begin(&mut self) -> Result<(), SqlError> {
+        self.run(|c| c.query_drop("START TRANSACTION"))
+    }
+
+    fn commit(&mut self) -> Result<(), SqlError> {
+        self.run(|c| c.query_drop("COMMIT"))
+    }
+
+    fn rollback(&mut self) {
+        // Without a connection there is no transaction.
+        if self.connection.as_mut().is_some_and(|c| c.query_drop("ROLLBACK").is_err()) {
+            self.connection = None;
+        }
+    }
+
+    fn create_missing(&mut self, for_writing: bool) -> Answer<()> {
+        let answer = self.run(|c| {
+            if !for_writing {
+                let found: Option<u8> = c.exec_first(
+                    "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
+                    (Table::Active.name(),),
+                )?;
+                if found.is_none() {
+                    return Ok(false);
+                }
+            }
+            Table::ALL.iter().try_for_each(|t| c.query_drop(t.create(&DIALECT)))?;
+            Ok(true)
+        });
+        match answer {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.unavailable(format!(
+                "table {} is missing; vadddomain and svctool create it, or restore the database",
+                Table::Active.name()
+            ))),
+            Err(SqlError::Unavailable(u) | SqlError::Lost(u) | SqlError::Conflict(u)) => Err(u),
+            Err(e) => Err(self.unavailable(format!("cannot create tables: {e:?}"))),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("mysql {}", self.server.host.place())
+    }
+}
+
+/// Creates the database and its tables where they are missing.
+pub(super) fn create(server: &MySqlServer, timeouts: Timeouts) -> Answer<()> {
+    let fail = |e: mysql::Error| unavailable(server, explain(&e));
+    let mut connection = match connect(server, timeouts, Some(&server.database)) {
+        Err(mysql::Error::MySqlError(e)) if e.code == 1049 => {
+            let mut c = connect(server, timeouts, None).map_err(fail)?;
+            // Checked to be letters, digits and underscores when it was read.
+            c.query_drop(format!("CREATE DATABASE IF NOT EXISTS `{}`", server.database)).map_err(fail)?;
+            c.query_drop(format!("USE `{}`", server.database)).map_err(fail)?;
+            c
+        }
+        other => other.map_err(fail)?,
+    };
+    Table::ALL.iter().try_for_each(|t| connection.query_drop(t.create(&DIALECT))).map_err(fail)
+}
+
+fn bound(parameters: &[Value]) -> Params {
+    if parameters.is_empty() {
+        return Params::Empty;
+    }
+    Params::Positional(
+        parameters
+            .iter()
+            .map(|p| match p {
+                Value::Null => mysql::Value::NULL,
+                Value::Number(n) => mysql::Value::Int(*n),
+                Value::Bytes(b) => mysql::Value::Bytes(b.clone()),
+            })
+            .collect(),
+    )
+}
+
+fn value(cell: mysql::Value) -> Value {
+    match cell {
+        mysql::Value::NULL => Value::Null,
+        mysql::Value::Int(n) => Value::Number(n),
+        mysql::Value::UInt(n) => {
+            i64::try_from(n).map_or_else(|_| Value::from(n.to_string().as_str()), Value::Number)
+        }
+        mysql::Value::Bytes(b) => Value::Bytes(b),
+        other => Value::from(other.as_sql(true).as_str()),
+    }
+}

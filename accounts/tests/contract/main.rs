@@ -1,0 +1,47 @@
+//! One suite for every store: SQLite in a file, and a real MariaDB server of our own.
+
+mod mariadb;
+mod mariadb_only;
+mod sqlite_only;
+mod suite;
+
+/// Makes one test of each store for every case of the suite.
+macro_rules! contract {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $case() {
+                let dir = tempfile::tempdir().unwrap();
+                let settings = accounts::StoreSettings::sqlite(dir.path().join("accounts.sqlite"));
+                accounts::create_store(&settings, None).unwrap();
+                crate::suite::$case(&settings);
+            })+
+        }
+        mod mysql {
+            $(#[test]
+            fn $case() {
+                let settings = crate::mariadb::shared_database(stringify!($case));
+                accounts::create_store(&settings, None).unwrap();
+                crate::suite::$case(&settings);
+            })+
+        }
+    };
+}
+
+contract!(
+    found_inactive_and_absent,
+    every_field_comes_back,
+    a_second_insert_is_refused,
+    updates_move_between_active_and_inactive,
+    deleting_takes_everything_along,
+    deleting_a_domain,
+    pages_in_order,
+    aliases_by_line,
+    limits_of_domains_and_users,
+    own_ids,
+    last_events,
+    relay_window,
+    hostile_strings_are_values,
+    concurrent_writers,
+    values_too_long_are_not_cut,
+);
