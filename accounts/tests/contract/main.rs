@@ -17,10 +17,14 @@ macro_rules! contract {
                 crate::suite::$case(&settings);
             })+
         }
-        mod mysql {
-            $(#[test]
-            fn $case() {
-                let settings = crate::mariadb::shared_database(stringify!($case));
+        /// One server for all cases, a database for each.
+        #[test]
+        fn mysql() {
+            let server = crate::mariadb::Server::start();
+            $({
+                let case = stringify!($case);
+                eprintln!("case {case}");
+                let settings = server.settings(case);
                 accounts::create_store(&settings, None).unwrap();
                 crate::suite::$case(&settings);
             })+

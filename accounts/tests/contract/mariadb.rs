@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use accounts::{HostMysql, MySqlServer, StoreKind, StoreSettings, Timeouts};
@@ -22,7 +21,7 @@ fn command(program: &str) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    // The server goes when the test process does, however that ends.
+    // The server goes when the thread that started it does, however that ends.
     command.args(["--reuid=mysql", "--regid=mysql", "--clear-groups", "--pdeathsig=KILL", "--", program]);
     command
 }
@@ -142,11 +141,4 @@ fn spawn(dir: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("mariadbd: install mariadb-server")
-}
-
-/// A database of its own on the one server that the suite shares.
-pub(crate) fn shared_database(name: &str) -> StoreSettings {
-    static SERVER: OnceLock<Mutex<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| Mutex::new(Server::start())).lock().unwrap();
-    server.settings(name)
 }
