@@ -23,8 +23,9 @@ pub fn write_layer(instance: &Instance, ids: Option<(&str, &str)>) -> Result<()>
     for below in ["pam.d", "indimail"] {
         make_directory(&layer.join(below))?;
     }
-    make_directory(&instance.layer("open"))?;
-    make_directory(&instance.layer("lib"))?;
+    for mount_point in ["open", "lib", "run"] {
+        make_directory(&instance.layer(mount_point))?;
+    }
     view::copy_mounted_files(&layer)?;
     if let Some((passwd, group)) = ids {
         put(&layer.join("passwd"), passwd)?;
@@ -79,7 +80,8 @@ pub fn make_directories(instance: &Instance, ids: &MailIds) -> Result<()> {
         ("var/log", "root", "root", 0o755),
         ("var/log/svc", "qmaill", "nofiles", 0o755),
         ("home/mail", "indimail", "indimail", 0o755),
-        ("run/indimail", "indimail", "qmail", 0o755),
+        // Sockets made in it get its group.
+        ("run/indimail", "indimail", "qmail", 0o2755),
         ("service", "root", "root", 0o755),
     ];
     for (below, user, group, mode) in owned {
@@ -130,7 +132,9 @@ pub fn write_control_files(instance: &Instance, domain: &str, store: &Store, ids
         instance.socket("nssd").display(),
         instance.socket("inlookup").display()
     );
-    put(&instance.at("etc/indimail/lookup.conf"), &sockets)?;
+    if !ids.is_single() {
+        put(&instance.at("etc/indimail/lookup.conf"), &sockets)?;
+    }
     write_store(&control, store, ids, instance)
 }
 

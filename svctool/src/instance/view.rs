@@ -47,13 +47,40 @@ pub fn enter(instance: &Instance) -> Result<Kind> {
     }
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+    match lay_out(instance, kind) {
+        // What could be mounted does no harm; the caller is told that it is not the whole.
+        Err(_) if kind == Kind::UserAndMounts => Ok(Kind::None),
+        Err(e) => Err(e),
+        Ok(()) => Ok(kind),
+    }
+}
+
+fn lay_out(instance: &Instance, kind: Kind) -> Result<()> {
     open_parents(instance)?;
     overlay(&instance.layer("etc"), Path::new("/etc"))?;
     bind(&instance.at("etc/indimail"), Path::new("/etc/indimail"))?;
     if let Some(libraries) = library_directory() {
         overlay(&instance.layer("lib"), &libraries)?;
     }
-    Ok(kind)
+    if kind == Kind::UserAndMounts { default_sockets(instance) } else { Ok(()) }
+}
+
+/// The modules read the places of the sockets from a file of root. An ordinary user cannot make
+/// one, so the sockets are shown at their default place: /run is replaced by a directory of links
+/// to what it holds, and `indimail`.
+fn default_sockets(instance: &Instance) -> Result<()> {
+    let run = Path::new("/run");
+    let kept = instance.layer("run");
+    mount(Some(run), &kept, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .with_context(|| format!("show {} at {}", run.display(), kept.display()))?;
+    mount(Some("tmpfs"), run, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("mount on /run")?;
+    for entry in std::fs::read_dir(&kept)?.filter_map(std::result::Result::ok) {
+        if entry.file_name() != "indimail" {
+            std::os::unix::fs::symlink(entry.path(), run.join(entry.file_name()))?;
+        }
+    }
+    std::fs::create_dir(run.join("indimail"))?;
+    bind(&instance.at("run/indimail"), &run.join("indimail"))
 }
 
 /// The mail users must be able to walk to the instance. A parent directory that is closed to them
