@@ -85,14 +85,16 @@ fn all(instance: &Instance, ports: Ports) -> Vec<Service> {
             user: Some("qmaild"),
             groups: &["qmail", "qcerts"],
             command: listener(ports.smtp),
-            variables: vec![("CHECKRECIPIENT", "1".into())],
+            variables: vec![("CHECKRECIPIENT", "1".into()), ("STARTTLS", "1".into())],
         },
         Service {
             name: "submission",
             user: Some("qmaild"),
             groups: &["qmail", "qcerts"],
             command: listener(ports.submission),
-            variables: vec![("CHECKRECIPIENT", "1".into()), ("REQUIREAUTH", "1".into())],
+            variables: ["CHECKRECIPIENT", "STARTTLS", "SUBMISSION", "REQUIREAUTH"]
+                .map(|name| (name, "1".into()))
+                .into(),
         },
     ]
 }
