@@ -20,6 +20,8 @@ use crate::instance::{Instance, keeper};
 pub struct Places {
     /// Control files.
     pub control: PathBuf,
+    /// State: domains, the store's default place.
+    pub state: PathBuf,
     /// The queue.
     pub queue: PathBuf,
     /// Certificates.
@@ -38,6 +40,7 @@ impl Places {
         };
         Self {
             control: path("CONTROLDIR", control::DEFAULT_DIRECTORY),
+            state: path("DOMAINDIR", "/var/indimail"),
             queue: path("QUEUEDIR", "/var/indimail/queue"),
             certs: path("CERTDIR", "/etc/indimail/certs"),
             nssd: path("NSSD_SOCKET", "/run/indimail/nssd.sock"),
@@ -113,6 +116,7 @@ fn inside(instance: &Instance, json: bool) -> Result<u8> {
 pub fn examine(places: &Places, layout: &Layout) -> Vec<Finding> {
     let mut findings = check_users();
     findings.extend(check_control(&places.control));
+    findings.push(check_store(places));
     findings.extend(check_queue(&places.queue));
     findings.push(check_queue_program(&layout.sbin("qmail-queue")));
     findings.push(check_certificate(&places.certs.join("servercert.pem")));
@@ -171,6 +175,29 @@ fn check_control(control: &Path) -> Vec<Finding> {
         Err(e) => Finding::fault("control file rcpthosts", e.to_string(), "make it readable"),
     };
     vec![me, rcpthosts]
+}
+
+fn check_store(places: &Places) -> Finding {
+    let control = control::Directory::new(&places.control);
+    let settings = match accounts::StoreSettings::load(&control, &places.state) {
+        Ok(settings) => settings,
+        Err(e) => {
+            return Finding::fault("account store", e.to_string(), "mend accountstore or host.mysql");
+        }
+    };
+    let check = format!("account store {}", settings.describe());
+    match accounts::open_store(&settings).ping() {
+        Ok(()) => Finding::well(check, "answers"),
+        Err(e) => {
+            let fix = match settings.kind {
+                accounts::StoreKind::Sqlite(_) => {
+                    "create it with the first domain: vadddomain; a damaged file comes back from a backup"
+                }
+                accounts::StoreKind::MySql(_) => "start the server, or mend host.mysql",
+            };
+            Finding::fault(check, e.to_string(), fix)
+        }
+    }
 }
 
 fn check_queue(queue: &Path) -> Vec<Finding> {
@@ -263,6 +290,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let places = Places {
             control: at("control"),
+            state: at("state"),
             queue: at("queue"),
             certs: at("certs"),
             nssd: at("nssd.sock"),

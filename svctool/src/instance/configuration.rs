@@ -152,7 +152,7 @@ fn write_store(control: &Path, store: &Store, ids: &MailIds, instance: &Instance
             let line = host_mysql_line(mysql)?;
             let owner = ids.owner("indimail", "qmail");
             unix::durable::replace(&host_mysql, line.as_bytes(), 0o640, owner).context("host.mysql")?;
-            put(&control.join("accountstore"), "mysql:\n")
+            put(&control.join("accountstore"), &format!("mysql:{}\n", mysql.database))
         }
     }
 }
@@ -160,7 +160,7 @@ fn write_store(control: &Path, store: &Store, ids: &MailIds, instance: &Instance
 /// `host:user:password:socket_or_port`
 fn host_mysql_line(mysql: &Mysql) -> Result<String> {
     let password = mysql.password.read()?;
-    anyhow::ensure!(!password.contains(':'), "host.mysql cannot hold a password with a colon");
+    anyhow::ensure!(!password.contains('\n'), "the password holds a newline");
     Ok(format!("{}:{}:{password}:{}\n", mysql.host, mysql.user, mysql.place))
 }
 

@@ -35,17 +35,34 @@ pub fn watch(instance: &Instance, keeper: &mut Keeper, signals: &mut Signals) ->
         // A reader that went away must not stop the mail.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         shown = lines;
-        let next = Deadline::after(INTERVAL);
-        while !next.passed() {
-            ready(&[(signals.as_fd(), Interest::Read)], Some(next))?;
-            if signals.take().is_some() {
-                return Ok(true);
-            }
-        }
-        if keeper.has_ended()? {
-            return Ok(false);
+        if let Some(end) = pause(keeper, signals)? {
+            return Ok(end);
         }
     }
+}
+
+/// As [`watch`], showing nothing.
+///
+/// # Errors
+/// As [`watch`].
+pub fn wait(keeper: &mut Keeper, signals: &mut Signals) -> Result<bool> {
+    loop {
+        if let Some(end) = pause(keeper, signals)? {
+            return Ok(end);
+        }
+    }
+}
+
+/// Waits for one interval; says how it ended if it is time to end.
+fn pause(keeper: &mut Keeper, signals: &mut Signals) -> Result<Option<bool>> {
+    let next = Deadline::after(INTERVAL);
+    while !next.passed() {
+        ready(&[(signals.as_fd(), Interest::Read)], Some(next))?;
+        if signals.take().is_some() {
+            return Ok(Some(true));
+        }
+    }
+    Ok(keeper.has_ended()?.then_some(false))
 }
 
 /// The whole view: services, queue, last deliveries.

@@ -100,6 +100,8 @@ impl Steps {
 /// # Errors
 /// The step that failed and why; nothing is left running then.
 pub fn run(request: &Request, installed: &Layout) -> Result<()> {
+    // What is made here must be readable for the mail users whatever the caller's mask.
+    unix::host::umask(0o022);
     let instance = Instance::create(&request.dir)?;
     let mut steps = Steps { json: request.json, left_out: Vec::new() };
     if let Some((pid, kind)) = keeper::running(&instance) {
@@ -154,14 +156,10 @@ fn stay(
     if request.detach {
         return Ok(After::Detach);
     }
-    if request.json {
-        // The reader of the object wants nothing more on stdout.
-        while signals.take().is_none() {
-            unix::wait::ready(&[(std::os::fd::AsFd::as_fd(signals), unix::wait::Interest::Read)], None)?;
-        }
-        return Ok(After::Stop);
-    }
-    ensure!(live::watch(instance, keeper, signals)?, "the instance ended by itself, see {}", logs(instance));
+    // The reader of the object wants nothing more on stdout.
+    let ordered =
+        if request.json { live::wait(keeper, signals)? } else { live::watch(instance, keeper, signals)? };
+    ensure!(ordered, "the instance ended by itself, see {}", logs(instance));
     Ok(After::Stop)
 }
 
@@ -193,6 +191,21 @@ fn state_to_use(instance: &Instance, wanted: Option<&Store>) -> Result<State> {
     Ok(state)
 }
 
+/// Programs must run below the directory, and for root the set-id one must be set-id.
+fn check_mount(instance: &Instance, root: bool) -> Result<()> {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let flags = statvfs(instance.dir()).with_context(|| instance.dir().display().to_string())?.flags();
+    for (flag, name) in [(FsFlags::ST_NOEXEC, "noexec"), (FsFlags::ST_NOSUID, "nosuid")] {
+        let matters = root || flag == FsFlags::ST_NOEXEC;
+        ensure!(
+            !(matters && flags.contains(flag)),
+            "{}: on a file system mounted {name}: use another --dir",
+            instance.dir().display()
+        );
+    }
+    Ok(())
+}
+
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
@@ -218,6 +231,7 @@ fn prepare(
         steps.say("note: the password in --store is visible to everybody in ps; use a password file");
     }
     let root = nix::unistd::geteuid().is_root();
+    check_mount(instance, root)?;
     let databases =
         if root { Some(users::of_this_machine(&instance.layer("etc"), instance.dir())?) } else { None };
     let ids = databases.as_ref().map_or_else(MailIds::single, |d| d.ids.clone());
@@ -251,6 +265,10 @@ fn bring_up(
     if !root {
         steps.leave_out("separate users for the parts of the system", "needs root");
     }
+    ensure!(
+        !root || keeper.kind() == Kind::Mounts,
+        "this container does not let root make a mount namespace: run it as an ordinary user"
+    );
     steps.step("queue", || {
         let queue = instance.queue().display().to_string();
         proof::run(&enter, &["queue-fix", &queue], "")?;
