@@ -5,6 +5,7 @@ pub mod keeper;
 pub mod leftovers;
 pub mod live;
 pub mod proof;
+pub mod report;
 pub mod services;
 pub mod session;
 pub mod smtp;

@@ -1,14 +1,12 @@
 //! The steps of `svctool try`, from an empty directory to mail in a mailbox.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use program::Layout;
-use serde::Serialize;
 use unix::Signal;
 use unix::signals::Signals;
 
@@ -17,7 +15,7 @@ use super::store::Store;
 use super::users::MailIds;
 use super::view::Kind;
 use super::{
-    Instance, Ports, State, TryAccount, configuration, leftovers, live, proof, services, tree, users,
+    Instance, Ports, State, TryAccount, configuration, leftovers, live, proof, report, services, tree, users,
 };
 
 /// How long the daemons may take to answer, and a message to arrive.
@@ -37,34 +35,6 @@ pub struct Request {
     pub json: bool,
     /// Another store than the remembered one or SQLite.
     pub store: Option<Store>,
-}
-
-/// The JSON object of a running instance.
-#[derive(Debug, Serialize)]
-struct Report {
-    dir: PathBuf,
-    domain: String,
-    accounts: Vec<TryAccount>,
-    ports: Ports,
-    sockets: Sockets,
-    store: String,
-    services: Vec<ServiceRow>,
-    enter: Vec<String>,
-    pid: u32,
-    left_out: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Sockets {
-    nssd: PathBuf,
-    inlookup: PathBuf,
-}
-
-#[derive(Debug, Serialize)]
-struct ServiceRow {
-    name: &'static str,
-    directory: PathBuf,
-    log: PathBuf,
 }
 
 /// Prints each step with its result and time.
@@ -113,7 +83,7 @@ pub fn run(request: &Request, installed: &Layout) -> Result<()> {
             instance.dir().display()
         );
         let enter = keeper::enter_prefix(&instance, pid, kind);
-        return report(&instance, &state, &enter, pid, &steps);
+        return report::print(&instance, &state, &enter, pid, &steps.left_out, steps.json);
     }
     let mut signals = Signals::listen(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let mut state = state_to_use(&instance, request.store.as_ref())?;
@@ -151,8 +121,8 @@ fn stay(
     signals: &mut Signals,
 ) -> Result<After> {
     let (pid, _) = keeper::running(instance).context("the keeper has ended")?;
-    write_enter_script(instance, keeper.enter())?;
-    report(instance, state, keeper.enter(), pid, steps)?;
+    report::write_enter_script(instance, keeper.enter())?;
+    report::print(instance, state, keeper.enter(), pid, &steps.left_out, steps.json)?;
     if request.detach {
         return Ok(After::Detach);
     }
@@ -364,76 +334,4 @@ pub fn random_text(length: usize) -> Result<String> {
     let mut bytes = vec![0u8; length];
     getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
     Ok(bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect())
-}
-
-fn write_enter_script(instance: &Instance, enter: &[OsString]) -> Result<()> {
-    let mut text =
-        String::from("#!/bin/sh\n# Runs a command inside this private system while it is running.\nexec");
-    for word in enter {
-        // Instance directories hold no quotes.
-        let _ = write!(text, " '{}'", word.display());
-    }
-    text.push_str(" \"$@\"\n");
-    let path = instance.at("enter");
-    std::fs::write(&path, text)?;
-    tree::set_mode(&path, 0o755)
-}
-
-/// Prints the JSON object, or what to try by hand.
-fn report(instance: &Instance, state: &State, enter: &[OsString], pid: u32, steps: &Steps) -> Result<()> {
-    if !steps.json {
-        println!("{}", by_hand(instance, state));
-        return Ok(());
-    }
-    let report = Report {
-        dir: instance.dir().to_path_buf(),
-        domain: state.domain.clone(),
-        accounts: state.accounts.clone(),
-        ports: state.ports,
-        sockets: Sockets { nssd: instance.socket("nssd"), inlookup: instance.socket("inlookup") },
-        store: state.store.clone(),
-        services: services::NAMES
-            .iter()
-            .map(|name| ServiceRow {
-                name,
-                directory: services::directory(instance, name),
-                log: services::log(instance, name),
-            })
-            .collect(),
-        enter: enter.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
-        pid,
-        left_out: steps.left_out.clone(),
-    };
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
-}
-
-fn by_hand(instance: &Instance, state: &State) -> String {
-    let dir = instance.dir().display();
-    let mut text = String::from("\naccounts:\n");
-    for account in &state.accounts {
-        let _ = writeln!(text, "  {}  password {}", account.address, account.password);
-    }
-    let (smtp, submission) = (state.ports.smtp, state.ports.submission);
-    let [alice, bob, ..] = state.accounts.as_slice() else { return text };
-    let _ = write!(
-        text,
-        "\ntry by hand:\n  \
-         swaks --server 127.0.0.1:{smtp} --from {} --to {}\n  \
-         swaks --server 127.0.0.1:{submission} --tls --auth-user {} --auth-password {} --from {} --to {}\n  \
-         {dir}/enter getent passwd {}\n  \
-         {dir}/enter pamtester indimail-try {} authenticate acct_mgmt\n  \
-         {dir}/enter qmail-qread\n  \
-         ls {}/new\n",
-        bob.address,
-        alice.address,
-        bob.address,
-        bob.password,
-        bob.address,
-        alice.address,
-        alice.address,
-        alice.address,
-        alice.maildir.display()
-    );
-    text
 }

@@ -1,0 +1,124 @@
+//! What is said about an instance that is ready: one JSON object, or what to try by hand.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Instance, Ports, State, TryAccount, services, tree};
+
+/// The JSON object of a running instance.
+#[derive(Debug, Serialize)]
+struct Report {
+    dir: PathBuf,
+    domain: String,
+    accounts: Vec<TryAccount>,
+    ports: Ports,
+    sockets: Sockets,
+    store: String,
+    services: Vec<ServiceRow>,
+    enter: Vec<String>,
+    pid: u32,
+    left_out: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sockets {
+    nssd: PathBuf,
+    inlookup: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct ServiceRow {
+    name: &'static str,
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+/// Writes `DIR/enter`, which runs a command inside the instance.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_enter_script(instance: &Instance, enter: &[OsString]) -> Result<()> {
+    let mut text =
+        String::from("#!/bin/sh\n# Runs a command inside this private system while it is running.\nexec");
+    for word in enter {
+        // Instance directories hold no quotes.
+        let _ = write!(text, " '{}'", word.display());
+    }
+    text.push_str(" \"$@\"\n");
+    let path = instance.at("enter");
+    std::fs::write(&path, text)?;
+    tree::set_mode(&path, 0o755)
+}
+
+/// Prints the JSON object, or what to try by hand.
+///
+/// # Errors
+/// The object cannot be made.
+pub fn print(
+    instance: &Instance,
+    state: &State,
+    enter: &[OsString],
+    pid: u32,
+    left_out: &[String],
+    json: bool,
+) -> Result<()> {
+    if !json {
+        println!("{}", by_hand(instance, state));
+        return Ok(());
+    }
+    let report = Report {
+        dir: instance.dir().to_path_buf(),
+        domain: state.domain.clone(),
+        accounts: state.accounts.clone(),
+        ports: state.ports,
+        sockets: Sockets { nssd: instance.socket("nssd"), inlookup: instance.socket("inlookup") },
+        store: state.store.clone(),
+        services: services::NAMES
+            .iter()
+            .map(|name| ServiceRow {
+                name,
+                directory: services::directory(instance, name),
+                log: services::log(instance, name),
+            })
+            .collect(),
+        enter: enter.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        pid,
+        left_out: left_out.to_vec(),
+    };
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}
+
+fn by_hand(instance: &Instance, state: &State) -> String {
+    let dir = instance.dir().display();
+    let mut text = String::from("\naccounts:\n");
+    for account in &state.accounts {
+        let _ = writeln!(text, "  {}  password {}", account.address, account.password);
+    }
+    let (smtp, submission) = (state.ports.smtp, state.ports.submission);
+    let [alice, bob, ..] = state.accounts.as_slice() else { return text };
+    let _ = write!(
+        text,
+        "\ntry by hand:\n  \
+         swaks --server 127.0.0.1:{smtp} --from {} --to {}\n  \
+         swaks --server 127.0.0.1:{submission} --tls --auth-user {} --auth-password {} --from {} --to {}\n  \
+         {dir}/enter getent passwd {}\n  \
+         {dir}/enter pamtester indimail-try {} authenticate acct_mgmt\n  \
+         {dir}/enter qmail-qread\n  \
+         ls {}/new\n",
+        bob.address,
+        alice.address,
+        bob.address,
+        bob.password,
+        bob.address,
+        alice.address,
+        alice.address,
+        alice.address,
+        alice.maildir.display()
+    );
+    text
+}
