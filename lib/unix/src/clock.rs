@@ -35,6 +35,14 @@ pub fn local_offset(unix_seconds: u64) -> i64 {
     if done.is_null() { 0 } else { tm.tm_gmtoff }
 }
 
+/// Milliseconds of the monotonic clock, for values that must fit an atomic. Never zero.
+#[must_use]
+pub fn monotonic_milliseconds() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let now = now.map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 /// A point on the monotonic clock by which something must have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);

@@ -54,6 +54,18 @@ pub fn duplicate_above(fd: impl AsFd, at_least: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The flag for opening without waiting (a FIFO without a writer, say), for `custom_flags`.
+pub const NONBLOCK: i32 = libc::O_NONBLOCK;
+
+/// The descriptor itself, or a close-on-exec duplicate of it when its number is 0, 1 or 2: in a
+/// process whose standard descriptors are closed, a new file must not become one of them.
+///
+/// # Errors
+/// EMFILE.
+pub fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() < 3 { duplicate_above(&fd, 3) } else { Ok(fd) }
+}
+
 /// Is this number an open descriptor of this process?
 #[must_use]
 pub fn is_open(fd: RawFd) -> bool {

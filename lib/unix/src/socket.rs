@@ -94,10 +94,8 @@ pub fn inherited_listener(fd: RawFd) -> io::Result<UnixListener> {
 pub fn connect(path: &Path, deadline: Deadline) -> io::Result<OwnedFd> {
     let address = UnixAddr::new(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let mut fd = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    if fd.as_raw_fd() < 3 {
-        fd = crate::fd::duplicate_above(&fd, 3)?;
-    }
+    let fd = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let fd = crate::fd::above_standard(fd)?;
     let mut pause = 1;
     loop {
         match nix::sys::socket::connect(fd.as_raw_fd(), &address) {
