@@ -1,0 +1,52 @@
+//! The table of the program.
+
+use program::{Control, ExitCodeDoc, Operands, Place, Spec, Variable};
+
+const fn variable(name: &'static str, help: &'static str) -> Variable {
+    Variable { name, help }
+}
+
+const fn control(name: &'static str, help: &'static str) -> Control {
+    Control { name, help }
+}
+
+pub(crate) static SPEC: Spec = Spec {
+    name: "qmail-remote",
+    summary: "send one message to a remote host by SMTP",
+    section: 8,
+    place: Place::Sbin,
+    operands: Operands { synopsis: "host sender qqeh size recipient ...", min: 0, max: None },
+    variables: &[
+        variable("HELOHOST", "our name in EHLO; overrides the control file"),
+        variable("SMTPROUTE", "routes that go before smtproutes: domain:relay:port, one a line"),
+        variable("SMTPROUTESFILE", "file to read instead of smtproutes"),
+        variable("CERTDIR", "directory of certificates; default /etc/indimail/certs"),
+        variable("CONTROLDIR", "directory of control files; default /etc/indimail/control"),
+        variable("SYSCONFDIR", "directory of configuration; default /etc/indimail"),
+    ],
+    controls: &[
+        control("me", "this host's name; required unless helohost is there"),
+        control("helohost", "our name in EHLO; default me"),
+        control(
+            "smtproutes",
+            "domain:relay:port; .domain: everything below it; :relay: everything; !@: bounces",
+        ),
+        control("timeoutconnect", "seconds for a connection to come up; default 60"),
+        control("timeoutremote", "seconds for each read and write; default 1200"),
+        control("notlshosts", "hosts that never get TLS"),
+        control("moreipme", "further addresses of this host"),
+        control("notipme", "addresses that are not this host's, whatever the kernel says"),
+    ],
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "the report is on descriptor 1" },
+        ExitCodeDoc { code: 111, meaning: "the report could not be written" },
+    ],
+    description: "qmail-remote reads a message from descriptor 0, sends it to the mail exchangers of host, or \
+to the relay that smtproutes names, and prints a report: for each recipient r (accepted), h (never) or s (not \
+now) with a text and a NUL, then for the message K (accepted), D (never) or Z (not now) with a text and a NUL.\n\n\
+TLS is used when the host offers it, without looking at its certificate; when the handshake fails the message is \
+sent in clear. A file CERTDIR/tlshosts/HOST.pem with certificates of authorities makes TLS required for that host, \
+with a certificate for its name. CERTDIR/tlshosts/exhaustivelist: no TLS for other hosts. CERTDIR/notlshosts/HOST: \
+no TLS for that host.",
+    ..Spec::EMPTY
+};
