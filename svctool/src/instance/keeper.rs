@@ -44,12 +44,16 @@ impl Keeper {
     /// # Errors
     /// It says why it could not.
     pub fn start(instance: &Instance) -> Result<Self> {
+        // Not our own stderr: whoever reads that to its end must not wait for a detached keeper.
+        let log = instance.at("var/log/keeper");
+        let said = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
         let mut child = Command::new(std::env::current_exe().context("path of this program")?)
             .arg("keep")
             .arg(instance.dir())
             .env(leftovers::MARK, instance.dir())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(said)
             // Ctrl-C is for the process in front; it tells the keeper.
             .process_group(0)
             .spawn()
@@ -63,7 +67,8 @@ impl Keeper {
             "ready none" => Kind::None,
             _ => {
                 let status = child.wait()?;
-                bail!("the private view could not be made ({status})");
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                bail!("the private view could not be made ({status}): {}", said.trim());
             }
         };
         let enter = enter_prefix(instance, child.id(), kind);
