@@ -30,6 +30,24 @@ fn login(instance: &Instance, address: &str, password: &str, granted: bool) {
     assert_eq!(output.code == 0, granted, "{address}: {output:?}");
 }
 
+/// A real login program, run by somebody else: it must ask for the password.
+fn su(instance: &Instance, address: &str, password: &str) -> e2e::kit::Output {
+    let mut command = instance.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "su", "-s", "/bin/sh"]);
+    command.args([address, "-c", "id -un; id -u"]);
+    run_with_input(&mut command, format!("{password}\n").as_bytes())
+}
+
+#[test]
+fn su_logs_in_with_the_mail_password() {
+    let instance = Instance::start();
+    let alice = instance.account(0);
+    let granted = su(&instance, &alice.address, &alice.password).ok();
+    assert!(granted.stdout.starts_with(&format!("{}\n", alice.address)), "{granted:?}");
+    assert_ne!(su(&instance, &alice.address, "wrong").code, 0);
+    assert_ne!(su(&instance, "nobody@indimail.test", "wrong").code, 0);
+}
+
 #[test]
 fn with_sqlite() {
     let instance = Instance::start();
