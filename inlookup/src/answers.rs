@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, SecretBytes, ServiceFlags, password};
+use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, ServiceFlags, password};
 use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
@@ -33,8 +33,6 @@ pub struct Shared {
     relay_lifetime: Duration,
     facts: Mutex<Expiring<Arc<Facts>>>,
     throttle: Mutex<Throttle>,
-    /// The hash that is checked when there is no account; of the same scheme as new passwords.
-    decoy: SecretBytes,
 }
 
 /// What is known about an address.
@@ -74,16 +72,15 @@ impl Now {
 }
 
 impl Shared {
-    /// Nothing remembered yet. `decoy` is the hash of no password.
+    /// Nothing remembered yet.
     #[must_use]
-    pub fn new(cache: CacheSettings, limits: FailureLimits, relay_lifetime: Duration, decoy: SecretBytes) -> Self {
+    pub fn new(cache: CacheSettings, limits: FailureLimits, relay_lifetime: Duration) -> Self {
         Self {
             counters: Counters::new(Instant::now()),
             cache,
             relay_lifetime,
             facts: Mutex::new(Expiring::new(cache.capacity)),
             throttle: Mutex::new(Throttle::new(limits)),
-            decoy,
         }
     }
 
@@ -187,11 +184,7 @@ impl<S: Source> Answers<S> {
             return Ok(Verdict::Later);
         }
         let found = self.find(login.address)?;
-        let stored = found.as_ref().map(|f| &f.account.password).filter(|p| !p.expose().is_empty());
-        // One hash in every case, so that time does not tell which accounts exist; what the decoy
-        // says counts for nothing.
-        let matches = password::verify(password, stored.unwrap_or(&self.shared.decoy));
-        let right = matches && stored.is_some();
+        let right = check(found.as_ref(), password)?;
         if !right {
             self.shared.counters.add(Count::Failed);
             locked(&self.shared.throttle).failed(&key, login.remote_host, now.instant);
@@ -309,6 +302,19 @@ fn mailbox_of(found: &Entry, aliases: Vec<Vec<u8>>) -> Mailbox {
 
 fn is_over_quota(mailbox: &Mailbox) -> bool {
     ServiceFlags::from_bits(mailbox.flags).contains(ServiceFlags::BOUNCE_MAIL)
+}
+
+/// Checks a password. Where there is nothing to check it against, the work is done all the same, so
+/// that time does not tell which accounts exist.
+fn check(found: Option<&Entry>, given: &[u8]) -> Answer<bool> {
+    let field = found.map(|f| f.account.combined_password());
+    match &field {
+        Some(field) if !field.expose().is_empty() => password::verify(field.expose(), given),
+        _ => {
+            password::verify_nobody(given);
+            Ok(false)
+        }
+    }
 }
 
 /// A time limit of the limits table has been reached.

@@ -40,6 +40,8 @@ pub static SPEC: Spec = Spec {
             name: "RELAY_CLEAR_MINUTES",
             help: "minutes for which a login by POP or IMAP allows relaying from its address (default 60)",
         },
+        Variable { name: "DOMAINDIR", help: "home of the mail system, where accounts.sqlite is (default /var/indimail)" },
+        Variable { name: "ASSIGNDIR", help: "directory of the domain table users/cdb (default /etc/indimail/users)" },
         Variable { name: "CONTROLDIR", help: "directory of the control files (default /etc/indimail/control)" },
         Variable { name: "NOTIFY_SOCKET", help: "where systemd waits for readiness" },
     ],
@@ -67,9 +69,34 @@ SIGHUP forgets remembered answers and failures, SIGUSR1 logs a line of counters,
     usage_exit: 2,
 };
 
+/// Where the choice of the store is written.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Control files.
+    pub control: control::Directory,
+    /// Home of the mail system.
+    pub domaindir: PathBuf,
+    /// Directory of the domain table.
+    pub assigndir: PathBuf,
+}
+
+impl Places {
+    /// Reads what the control files say now.
+    ///
+    /// # Errors
+    /// They cannot be read or make no sense.
+    pub fn accounts(&self) -> Result<accounts::Settings, accounts::Unavailable> {
+        accounts::Settings::load(&self.control, &self.domaindir, &self.assigndir)
+    }
+}
+
 /// What the daemon is told.
 #[derive(Debug)]
 pub struct Settings {
+    /// Where the choice of the store is written.
+    pub places: Places,
+    /// The store of accounts and the domain table.
+    pub accounts: accounts::Settings,
     /// The socket to listen on.
     pub socket: PathBuf,
     /// Workers that look accounts up.
@@ -107,7 +134,25 @@ impl Settings {
         let mut loader = Loader::new(&invocation.environment);
         let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
         let variable = |name| Source { variable: Some(name), ..Source::default() };
+        let places = Places {
+            control: loader.control().clone(),
+            domaindir: loader.path("domaindir", variable("DOMAINDIR"), "/var/indimail"),
+            assigndir: loader.path("assigndir", variable("ASSIGNDIR"), "/etc/indimail/users"),
+        };
+        let accounts = match places.accounts() {
+            Ok(accounts) => accounts,
+            Err(why) => {
+                loader.problem(why);
+                accounts::Settings {
+                    store: accounts::StoreSettings::sqlite("/nonexistent"),
+                    assign_dir: places.assigndir.clone(),
+                }
+            }
+        };
+        loader.show("account store", accounts.store.describe(), loader_source(&places));
         let settings = Self {
+            places,
+            accounts,
             socket: loader.path("socket", variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
             workers: count(loader.number("workers", option("i"), 4, 1..=256)),
             hashers: count(loader.number("password workers", option("a"), 2, 1..=256)),
@@ -126,6 +171,10 @@ impl Settings {
         };
         invocation.finish(loader, settings, program::Exit(1))
     }
+}
+
+fn loader_source(places: &Places) -> String {
+    format!("control files in {}", places.control.path().display())
 }
 
 fn seconds(n: u64) -> Duration {

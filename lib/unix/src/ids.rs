@@ -78,6 +78,12 @@ pub struct Role {
     pub gid: Gid,
 }
 
+/// The user and group this process acts as.
+#[must_use]
+pub fn effective() -> Role {
+    Role { uid: geteuid(), gid: nix::unistd::getegid() }
+}
+
 /// Why a role has no id.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
@@ -123,7 +129,7 @@ impl Roles {
         if geteuid().is_root() {
             return Self::by_name();
         }
-        Self { single: Some(Role { uid: geteuid(), gid: nix::unistd::getegid() }) }
+        Self { single: Some(effective()) }
     }
 
     /// Does one user play all roles?

@@ -23,3 +23,24 @@ pub fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Keeps the memory of this process out of core files: for daemons that hold passwords.
+///
+/// # Errors
+/// setrlimit(2) failed.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
+}
+
+/// Closes this process to debuggers and `/proc` readers of the same user (root still may).
+///
+/// # Errors
+/// prctl(2) failed.
+pub fn forbid_tracing() -> io::Result<()> {
+    // SAFETY: PR_SET_DUMPABLE takes plain numbers and touches no memory of ours.
+    match unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
