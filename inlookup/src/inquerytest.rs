@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use lookup::mail::{Client, Counters, Mailbox, UserStatus, Verdict};
 use lookup::{Key, Unavailable};
-use program::{Exit, ExitCodeDoc, Invocation, Loader, Operands, OptionSpec, Place, Program, Source, Spec, Variable};
+use program::{
+    Exit, ExitCodeDoc, Invocation, Loader, Operands, OptionSpec, Place, Program, Source, Spec, Variable,
+};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -45,8 +47,16 @@ static SPEC: Spec = Spec {
         OptionSpec::value('t', "SECONDS", "how long to wait for an answer, 1 to 600 (default 5)"),
         OptionSpec::flag('v', "also print how long the answer took, on stderr"),
         OptionSpec::long_flag("json", "print the answer as one JSON object"),
-        OptionSpec::long_value("password-fd", "N", "for authenticate: descriptor to read the password from (default 0)"),
-        OptionSpec::long_value("service", "NAME", "for authenticate and account: the service (default login)"),
+        OptionSpec::long_value(
+            "password-fd",
+            "N",
+            "for authenticate: descriptor to read the password from (default 0)",
+        ),
+        OptionSpec::long_value(
+            "service",
+            "NAME",
+            "for authenticate and account: the service (default login)",
+        ),
     ],
     operands: Operands { synopsis: "[address [ip]]", min: 0, max: Some(2) },
     variables: &[Variable {
@@ -179,7 +189,8 @@ fn run(invocation: &Invocation) -> Exit {
     let start = Instant::now();
     let told = ask(&settings, &password);
     if settings.verbose {
-        invocation.complain("status", format!("{} answered in {:.1?}", settings.question.name(), start.elapsed()));
+        invocation
+            .complain("status", format!("{} answered in {:.1?}", settings.question.name(), start.elapsed()));
     }
     let answer = match told {
         Ok(answer) => answer,
@@ -204,7 +215,8 @@ fn read_password(fd: i32) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let Some(fd) = unix::fd::inherited(fd) else {
         return Err(std::io::Error::other("not open; give the password on it with --password-fd"));
     };
-    let mut bytes = Zeroizing::new(unix::fd::read_to_end_limited(&mut std::fs::File::from(fd), MAX_PASSWORD)?);
+    let mut bytes =
+        Zeroizing::new(unix::fd::read_to_end_limited(&mut std::fs::File::from(fd), MAX_PASSWORD)?);
     let end = bytes.iter().position(|&b| b == b'\n').unwrap_or(bytes.len());
     bytes.truncate(end);
     Ok(bytes)

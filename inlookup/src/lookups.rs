@@ -70,7 +70,11 @@ impl Lookups {
             Request::Mailbox(address) => answers.mailbox(address, now)?.map_or(Reply::Absent, Reply::Mailbox),
             Request::Domain(name) => answers.domain(name)?.map_or(Reply::Absent, Reply::Domain),
             Request::Relay { address, ip } => {
-                if answers.relay(address, ip, now)? { Reply::Yes } else { Reply::Absent }
+                if answers.relay(address, ip, now)? {
+                    Reply::Yes
+                } else {
+                    Reply::Absent
+                }
             }
             Request::Authenticate { address, password, service, remote_host } => {
                 let login = Login { address, service, remote_host };
@@ -142,7 +146,11 @@ impl Service for Lookups {
         let (right, count) = class(&request);
         if !self.peers.allows(*peer, right) {
             self.shared.counters.add(Count::Refused);
-            self.log.line(format_args!("warning: refused: {}: uid {} may not ask", describe(&request), peer.uid));
+            self.log.line(format_args!(
+                "warning: refused: {}: uid {} may not ask",
+                describe(&request),
+                peer.uid
+            ));
             return Answer::Refused;
         }
         if let Some(count) = count {

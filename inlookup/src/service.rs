@@ -6,9 +6,7 @@ use accounts::ServiceFlags;
 /// the protocol's. What is no mail service is a login to the host.
 #[must_use]
 pub fn refusing_flag(service: &[u8]) -> ServiceFlags {
-    let starts = |prefix: &[u8]| {
-        service.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix))
-    };
+    let starts = |prefix: &[u8]| service.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix));
     if starts(b"imap") {
         ServiceFlags::NO_IMAP
     } else if starts(b"pop") {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use program::{Control, ExitCodeDoc, Invocation, Loader, Operands, OptionSpec, Place, Source, Spec, Variable};
+use program::{
+    Control, ExitCodeDoc, Invocation, Loader, Operands, OptionSpec, Place, Source, Spec, Variable,
+};
 
 use crate::throttle;
 
@@ -132,7 +134,8 @@ impl Settings {
     pub fn load(invocation: &Invocation) -> Result<Self, program::Exit> {
         let parsed = invocation.parse()?;
         let mut loader = Loader::new(&invocation.environment);
-        let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
+        let option =
+            |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
         let variable = |name| Source { variable: Some(name), ..Source::default() };
         let places = Places {
             control: loader.control().clone(),
@@ -159,15 +162,42 @@ impl Settings {
             verbose: parsed.flag("v"),
             cache: CacheSettings {
                 positive: seconds(loader.number("ttl", variable("INLOOKUP_TTL"), 300, 0..=86_400)),
-                negative: seconds(loader.number("negative ttl", variable("INLOOKUP_NEGATIVE_TTL"), 30, 0..=86_400)),
-                capacity: count(loader.number("remembered answers", variable("MAX_BTREE_COUNT"), 65_536, 0..=10_000_000)),
+                negative: seconds(loader.number(
+                    "negative ttl",
+                    variable("INLOOKUP_NEGATIVE_TTL"),
+                    30,
+                    0..=86_400,
+                )),
+                capacity: count(loader.number(
+                    "remembered answers",
+                    variable("MAX_BTREE_COUNT"),
+                    65_536,
+                    0..=10_000_000,
+                )),
             },
             limits: throttle::Limits {
-                account: small(loader.number("account failures", variable("INLOOKUP_FAILURES"), 20, 0..=1_000_000)),
-                host: small(loader.number("host failures", variable("INLOOKUP_HOST_FAILURES"), 100, 0..=1_000_000)),
-                window: seconds(loader.number("failure window", variable("INLOOKUP_FAILURE_WINDOW"), 300, 1..=86_400)),
+                account: small(loader.number(
+                    "account failures",
+                    variable("INLOOKUP_FAILURES"),
+                    20,
+                    0..=1_000_000,
+                )),
+                host: small(loader.number(
+                    "host failures",
+                    variable("INLOOKUP_HOST_FAILURES"),
+                    100,
+                    0..=1_000_000,
+                )),
+                window: seconds(loader.number(
+                    "failure window",
+                    variable("INLOOKUP_FAILURE_WINDOW"),
+                    300,
+                    1..=86_400,
+                )),
             },
-            relay_lifetime: seconds(60 * loader.number("relay minutes", variable("RELAY_CLEAR_MINUTES"), 60, 1..=100_000)),
+            relay_lifetime: seconds(
+                60 * loader.number("relay minutes", variable("RELAY_CLEAR_MINUTES"), 60, 1..=100_000),
+            ),
         };
         invocation.finish(loader, settings, program::Exit(1))
     }

@@ -42,7 +42,8 @@ impl Throttle {
     /// Must this login wait? An empty `host` is a local login and is not counted as a host.
     #[must_use]
     pub fn is_over(&self, account: &[u8], host: &[u8], now: Instant) -> bool {
-        over(&self.accounts, account, self.limits.account, now) || over(&self.hosts, host, self.limits.host, now)
+        over(&self.accounts, account, self.limits.account, now)
+            || over(&self.hosts, host, self.limits.host, now)
     }
 
     /// A password was wrong, or the account unknown.
