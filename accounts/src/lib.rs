@@ -38,7 +38,7 @@ mod store;
 
 pub use accounts::{Accounts, Entry, Page};
 pub use address::{Address, DomainName};
-pub use domains::{Domain, Domains};
+pub use domains::{Domain, Domains, Editor};
 pub use error::{Answer, Invalid, Unavailable};
 pub use flags::ServiceFlags;
 pub use limits::Limits;

@@ -1,14 +1,18 @@
 //! Domains: `users/assign` and the `users/cdb` compiled from it.
 //!
-//! A domain is the line `+DOMAIN-:DOMAIN:UID:GID:DIRECTORY:-::`; in the cdb, the key `!DOMAIN-` NUL with
-//! the value `NAME` NUL `UID` NUL `GID` NUL `DIRECTORY` NUL `-` NUL NUL. An alias domain has a line of its own
-//! whose directory is a symbolic link to the directory of the real one.
+//! A domain is the line `+DOMAIN-:DOMAIN:UID:GID:DIRECTORY:-::`. An alias domain has a line of its own, whose
+//! directory is a symbolic link to the directory of the real one. Changes are made by [`Editor`].
+
+mod control_files;
+mod editor;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Answer, DomainName, Unavailable, UnixIds};
+
+pub use editor::Editor;
 
 /// A domain of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +69,10 @@ impl Domains {
         let Some(table) = self.open()? else {
             return Ok(None);
         };
-        let key = [b"!", name.as_bytes(), b"-\0"].concat();
+        let key = [b"!", name.as_bytes(), b"-"].concat();
         match table.get(&key).map_err(|e| self.unavailable(e))? {
             None => Ok(None),
-            Some(value) => self.read(name, &value).map(Some),
+            Some(value) => self.read(name, &value),
         }
     }
 
@@ -83,12 +87,9 @@ impl Domains {
         let mut domains = Vec::new();
         for record in table.records() {
             let record = record.map_err(|e| self.unavailable(e))?;
-            let name =
-                record.key.strip_prefix(b"!").and_then(|k| k.strip_suffix(b"-\0").or(k.strip_suffix(b"-")));
-            if let Some(Ok(name)) = name.map(DomainName::parse)
-                && fields(&record.value)[0] == name.as_bytes()
-            {
-                domains.push(self.read(name, &record.value)?);
+            let name = record.key.strip_prefix(b"!").and_then(|k| k.strip_suffix(b"-"));
+            if let Some(Ok(name)) = name.map(DomainName::parse) {
+                domains.extend(self.read(name, &record.value)?);
             }
         }
         Ok(domains)
@@ -102,24 +103,17 @@ impl Domains {
         Unavailable::new(self.cdb.display(), why)
     }
 
-    fn read(&self, name: DomainName, value: &[u8]) -> Answer<Domain> {
-        let [_, uid, gid, dir, ..] = fields(value);
-        let number = |field: &[u8]| {
-            std::str::from_utf8(field).ok().and_then(|t| t.parse::<u32>().ok()).ok_or_else(|| {
-                self.unavailable(format!("domain {name}: {} is not a user or group id", field.escape_ascii()))
-            })
-        };
-        let ids = UnixIds { uid: number(uid)?, gid: number(gid)? };
-        let dir = PathBuf::from(OsStr::from_bytes(dir));
+    /// A prefix that ends in `-` is a domain when nothing comes before the user name; `None` for others.
+    fn read(&self, name: DomainName, value: &[u8]) -> Answer<Option<Domain>> {
+        let entry = assign::Entry::decode(value)
+            .ok_or_else(|| self.unavailable(format!("the record of {name} makes no sense")))?;
+        if entry.dash != b"-" || !entry.ext.is_empty() {
+            return Ok(None);
+        }
+        let dir = PathBuf::from(OsStr::from_bytes(&entry.home));
         let real = real_name(&name, &dir)?;
-        Ok(Domain { name, real, dir, ids })
+        Ok(Some(Domain { name, real, dir, ids: UnixIds { uid: entry.uid, gid: entry.gid } }))
     }
-}
-
-/// The first six NUL-separated fields; missing ones are empty.
-fn fields(value: &[u8]) -> [&[u8]; 6] {
-    let mut parts = value.split(|&b| b == 0);
-    std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
 /// The last component of what the directory links to, or the name itself when it is no link.
