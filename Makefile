@@ -53,7 +53,7 @@ check:
 bench:
 	@scripts/prepare test
 	@$(MAKE) --no-print-directory stage PROFILE=release
-	@INDIMAIL_STAGE=$(INDIMAIL_STAGE) cargo run --locked --release -p bench
+	@cargo run --quiet --locked --release -p bench -- --stage $(INDIMAIL_STAGE) all
 
 clean:
 	@cargo clean

@@ -1,0 +1,78 @@
+//! Side-by-side benchmarks against peers, on the same machine and disk, in one run, as ratios.
+//!
+//! Each benchmark brings up our private instance and the peer, gives both the same work in
+//! alternating rounds, and prints a table with medians and the ratio ours : peer. Nothing here
+//! asserts; absolute figures depend on the machine, ratios much less.
+//!
+//! `bench mail` needs Debian's postfix (also for its load generator smtp-source) and root;
+//! `bench nss` needs libnss-extrausers and root.
+#![forbid(unsafe_code)]
+
+mod instance;
+mod mail;
+mod nss;
+mod peer;
+mod stats;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Side-by-side benchmarks against peers.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Staged installation to measure (made by `make stage`).
+    #[arg(long, default_value = "target/stage")]
+    stage: PathBuf,
+    /// Working directory; put it on the disk to be measured.
+    #[arg(long, default_value = "/var/tmp/indimail-bench")]
+    dir: PathBuf,
+    /// A tenth of the work: shows that everything runs, figures are rough.
+    #[arg(long)]
+    quick: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// SMTP in, delivered to a Maildir: ours and Postfix.
+    Mail,
+    /// getpwnam: ours, files and extrausers.
+    Nss,
+    /// Both, one after the other.
+    All,
+    /// Looks names up in a loop and prints nanoseconds per call; started by `nss`.
+    #[command(hide = true)]
+    NssLoop {
+        /// First number of the names `PREFIXnumber SUFFIX`.
+        prefix: String,
+        /// What follows the number.
+        suffix: String,
+        /// How many names there are.
+        names: u32,
+        /// How many look-ups.
+        count: u32,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let Arguments { stage, dir, quick, what } = arguments;
+    std::fs::create_dir_all(&dir)?;
+    let run = |what: &dyn Fn() -> anyhow::Result<String>| -> anyhow::Result<()> {
+        print!("{}", what()?);
+        Ok(())
+    };
+    let stage = stage.canonicalize()?;
+    match what {
+        What::Mail => run(&|| mail::run(&stage, &dir, quick)),
+        What::Nss => run(&|| nss::run(&stage, &dir, quick)),
+        What::All => {
+            run(&|| mail::run(&stage, &dir, quick))?;
+            run(&|| nss::run(&stage, &dir, quick))
+        }
+        What::NssLoop { prefix, suffix, names, count } => nss::look_up(&prefix, &suffix, names, count),
+    }
+}
