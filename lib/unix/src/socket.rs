@@ -1,7 +1,7 @@
 //! Unix sockets: listeners with a mode, peer credentials, listeners inherited from the supervisor.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -125,4 +125,24 @@ pub fn send_quietly(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 /// As recv(2); `WouldBlock` on a non-blocking socket.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::empty())?)
+}
+
+/// Removes the IP options of an IPv4 connection, source routes among them; does nothing on IPv6.
+///
+/// # Errors
+/// setsockopt(2) errors.
+pub fn clear_ip_options(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an open socket; no option value is read because its length is 0.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_OPTIONS, std::ptr::null(), 0)
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    // An IPv6 socket has none.
+    if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP | libc::EINVAL)) {
+        return Ok(());
+    }
+    Err(error)
 }
