@@ -7,6 +7,7 @@
 //!
 //! - [`todo`]: todo-proc, sorts messages by where their recipients are;
 //! - [`clean`]: qmail-clean, the only one who removes files of the injection half;
+//! - [`send`]: qmail-send, schedules deliveries, records results, bounces;
 //! - [`queue_fix`]: queue-fix, creates and mends queue directories;
 //! - [`place`], [`log`], [`cleaner`]: what the programs share.
 //!
@@ -20,4 +21,5 @@ pub mod cleaner;
 pub mod log;
 pub mod place;
 pub mod queue_fix;
+pub mod send;
 pub mod todo;

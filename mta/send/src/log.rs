@@ -1,5 +1,12 @@
 //! Log lines of the queue, byte for byte as log tools expect them.
 
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use unix::fd::Raw;
+use unix::lock::Lock;
+
 /// A text that cannot break a log line: newline becomes `/`, other unprintable bytes, blanks and `%` become `_`.
 #[must_use]
 pub fn safe(text: &[u8]) -> Vec<u8> {
@@ -57,6 +64,67 @@ pub fn delivery(number: u64, ident: Option<&[u8]>) -> String {
     match ident {
         Some(ident) => format!("{number}.{}", String::from_utf8_lossy(&safe(ident))),
         None => number.to_string(),
+    }
+}
+
+/// Where lines go: a descriptor, written to in blocks, shared under a lock with other senders if wanted.
+#[derive(Debug)]
+pub struct Log {
+    to: OwnedFd,
+    pending: Vec<u8>,
+    lock_file: PathBuf,
+    locking: bool,
+}
+
+/// Bytes that wait at most before they are written.
+const PENDING_MAX: usize = 32 * 1024;
+
+impl Log {
+    /// To this descriptor; `lock_file` is what senders lock while they write when `locking`.
+    #[must_use]
+    pub fn new(to: OwnedFd, lock_file: PathBuf, locking: bool) -> Self {
+        Self { to, pending: Vec::new(), lock_file, locking }
+    }
+
+    /// Adds a line.
+    pub fn line(&mut self, line: Line) {
+        self.raw(&line.into_bytes());
+    }
+
+    /// Adds a line that another program made.
+    pub fn raw(&mut self, line: &[u8]) {
+        self.pending.extend_from_slice(line);
+        self.pending.push(b'\n');
+        if self.pending.len() > PENDING_MAX {
+            self.flush();
+        }
+    }
+
+    /// Is the log shared under a lock?
+    #[must_use]
+    pub fn is_locking(&self) -> bool {
+        self.locking
+    }
+
+    /// Starts or stops sharing it under a lock.
+    pub fn toggle_lock(&mut self) {
+        self.locking = !self.locking;
+    }
+
+    /// Writes what waits. When the logger is gone, lines are lost and mail still flows.
+    pub fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let lock = if self.locking {
+            std::fs::File::open(&self.lock_file).and_then(Lock::exclusive).ok()
+        } else {
+            None
+        };
+        // There is no place left to report a failure to.
+        let _ = Raw(self.to.as_fd()).write_all(&self.pending);
+        drop(lock);
+        self.pending.clear();
     }
 }
 
