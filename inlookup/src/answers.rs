@@ -1,7 +1,7 @@
 //! The questions and their answers: what a worker does, without sockets.
 //!
 //! ```text
-//! address ─► real domain ─► remembered? ─► account row, alias lines ─► Facts ─► user, mailbox
+//! address ─► real domain ─► remembered? ─► account row, alias lines ─► Known ─► user, mailbox
 //! login, password ─► too many failures? ─► account row ─► hash (always one) ─► standing ─► verdict
 //! ```
 //!
@@ -31,13 +31,28 @@ pub struct Shared {
     pub counters: Counters,
     cache: CacheSettings,
     relay_lifetime: Duration,
-    facts: Mutex<Expiring<Arc<Facts>>>,
+    facts: Mutex<Facts>,
     throttle: Mutex<Throttle>,
 }
 
-/// What is known about an address.
+/// What is remembered.
 #[derive(Debug)]
-enum Facts {
+struct Facts {
+    known: Expiring<Arc<Known>>,
+    /// How often something was forgotten: an answer that was looked up before that is not remembered.
+    forgotten: u64,
+}
+
+/// What is remembered about an address, under the name it was asked by.
+#[derive(Debug)]
+struct Known {
+    /// The address in its real domain; empty when it is in none of ours.
+    real: Vec<u8>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
     Nothing,
     Alias(Mailbox),
     Account(Mailbox),
@@ -79,22 +94,23 @@ impl Shared {
             counters: Counters::new(Instant::now()),
             cache,
             relay_lifetime,
-            facts: Mutex::new(Expiring::new(cache.capacity)),
+            facts: Mutex::new(Facts { known: Expiring::new(cache.capacity), forgotten: 0 }),
             throttle: Mutex::new(Throttle::new(limits)),
         }
     }
 
     /// Forgets what is remembered about an address (`user@domain`), a whole domain, or everything
-    /// (an empty name).
+    /// (an empty name). What was asked by another name of the domain is forgotten with the real one.
     pub fn forget(&self, name: &[u8]) {
         let name = name.to_ascii_lowercase();
         let mut facts = locked(&self.facts);
+        facts.forgotten += 1;
         if name.is_empty() {
-            facts.clear();
+            facts.known.clear();
         } else if name.contains(&b'@') {
-            facts.remove(&name);
+            facts.known.retain(|key, known| key != name && known.real != name);
         } else {
-            facts.retain(|key| key.rsplit(|&b| b == b'@').next() != Some(&name[..]));
+            facts.known.retain(|key, known| domain_of(key) != name && domain_of(&known.real) != name);
         }
     }
 
@@ -107,7 +123,7 @@ impl Shared {
     /// How many answers are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        locked(&self.facts).len()
+        locked(&self.facts).known.len()
     }
 }
 
@@ -129,12 +145,12 @@ impl<S: Source> Answers<S> {
     /// # Errors
     /// Cannot tell.
     pub fn user(&mut self, address: &[u8], now: Now) -> Answer<UserStatus> {
-        Ok(match &*self.facts(address, now)? {
-            Facts::Nothing => UserStatus::Absent,
-            Facts::Alias(_) => UserStatus::Alias,
-            Facts::Account(mailbox) if !mailbox.active => UserStatus::Inactive,
-            Facts::Account(mailbox) if is_over_quota(mailbox) => UserStatus::OverQuota,
-            Facts::Account(_) => UserStatus::Found,
+        Ok(match &self.known(address, now)?.what {
+            What::Nothing => UserStatus::Absent,
+            What::Alias(_) => UserStatus::Alias,
+            What::Account(mailbox) if !mailbox.active => UserStatus::Inactive,
+            What::Account(mailbox) if is_over_quota(mailbox) => UserStatus::OverQuota,
+            What::Account(_) => UserStatus::Found,
         })
     }
 
@@ -144,9 +160,9 @@ impl<S: Source> Answers<S> {
     /// # Errors
     /// Cannot tell.
     pub fn mailbox(&mut self, address: &[u8], now: Now) -> Answer<Option<Mailbox>> {
-        Ok(match &*self.facts(address, now)? {
-            Facts::Nothing => None,
-            Facts::Alias(mailbox) | Facts::Account(mailbox) => Some(mailbox.clone()),
+        Ok(match &self.known(address, now)?.what {
+            What::Nothing => None,
+            What::Alias(mailbox) | What::Account(mailbox) => Some(mailbox.clone()),
         })
     }
 
@@ -244,32 +260,41 @@ impl<S: Source> Answers<S> {
         Ok(self.source.domain(address.domain())?.map(|d| (address.in_domain(&d.real), d)))
     }
 
-    fn facts(&mut self, address: &[u8], now: Now) -> Answer<Arc<Facts>> {
+    fn known(&mut self, address: &[u8], now: Now) -> Answer<Arc<Known>> {
         let key = address.to_ascii_lowercase();
-        if let Some(facts) = locked(&self.shared.facts).get(&key, now.instant) {
-            self.shared.counters.add(Count::Hit);
-            return Ok(Arc::clone(facts));
-        }
-        let facts = Arc::new(self.load(address)?);
-        let lifetime = match *facts {
-            Facts::Nothing => self.shared.cache.negative,
-            Facts::Alias(_) | Facts::Account(_) => self.shared.cache.positive,
+        let forgotten = {
+            let facts = locked(&self.shared.facts);
+            if let Some(known) = facts.known.get(&key, now.instant) {
+                self.shared.counters.add(Count::Hit);
+                return Ok(Arc::clone(known));
+            }
+            facts.forgotten
         };
-        locked(&self.shared.facts).insert(key, Arc::clone(&facts), lifetime, now.instant);
-        Ok(facts)
+        let known = Arc::new(self.load(address)?);
+        let lifetime = match known.what {
+            What::Nothing => self.shared.cache.negative,
+            What::Alias(_) | What::Account(_) => self.shared.cache.positive,
+        };
+        let mut facts = locked(&self.shared.facts);
+        if facts.forgotten == forgotten {
+            facts.known.insert(key, Arc::clone(&known), lifetime, now.instant);
+        }
+        drop(facts);
+        Ok(known)
     }
 
-    fn load(&mut self, address: &[u8]) -> Answer<Facts> {
+    fn load(&mut self, address: &[u8]) -> Answer<Known> {
         let Some((address, domain)) = self.resolve(address)? else {
-            return Ok(Facts::Nothing);
+            return Ok(Known { real: Vec::new(), what: What::Nothing });
         };
         let found = self.source.account(&address, &domain)?;
         let aliases = self.source.aliases(&address)?;
-        Ok(match found {
-            Some(found) => Facts::Account(mailbox_of(&found, aliases)),
-            None if aliases.is_empty() => Facts::Nothing,
-            None => Facts::Alias(Mailbox {
-                address: address.to_string().into_bytes(),
+        let real = address.to_string().into_bytes();
+        let what = match found {
+            Some(found) => What::Account(mailbox_of(&found, aliases)),
+            None if aliases.is_empty() => What::Nothing,
+            None => What::Alias(Mailbox {
+                address: real.clone(),
                 uid: Uid::from_raw(domain.ids.uid),
                 gid: Gid::from_raw(domain.ids.gid),
                 home: Vec::new(),
@@ -280,8 +305,13 @@ impl<S: Source> Answers<S> {
                 alias_only: true,
                 aliases,
             }),
-        })
+        };
+        Ok(Known { real, what })
     }
+}
+
+fn domain_of(address: &[u8]) -> &[u8] {
+    address.rsplit(|&b| b == b'@').next().unwrap_or_default()
 }
 
 fn mailbox_of(found: &Entry, aliases: Vec<Vec<u8>>) -> Mailbox {
