@@ -1,0 +1,321 @@
+//! The real qmail-send, todo-proc and qmail-clean between fake spawners.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Behaviour, Site, Tree, always, succeed};
+use e2e::kit::{PATIENCE, until, until_some};
+use mta_queue::layout::{Channel, Part};
+use mta_queue::spawn_protocol::Verdict;
+use unix::Signal;
+use unix::child::Ending;
+
+const RULES: [(&str, &str); 2] = [("locals", "here.example\n"), ("virtualdomains", "virtual.example:virt\n")];
+
+#[test]
+fn a_message_is_delivered_on_both_channels_and_leaves_nothing() {
+    let site = Site::new(&RULES);
+    let tree = Tree::start(&site, succeed(), succeed());
+    let id = site.inject("s@x.example", &["a@here.example", "b@far.example", "c@virtual.example"], "body\n");
+    tree.wait_for_log("end msg");
+    site.wait_until_empty();
+    let local: Vec<_> =
+        tree.local.requests().into_iter().map(|r| String::from_utf8(r.recipient).unwrap()).collect();
+    assert_eq!(local, ["a@here.example", "virt-c@virtual.example"]);
+    let remote = tree.remote.requests();
+    assert_eq!(remote[0].recipient, b"b@far.example");
+    assert_eq!(remote[0].sender, b"s@x.example");
+    assert_eq!(remote[0].message, site.queue.mess_name(id).into_bytes());
+    let log = tree.stop();
+    for line in [
+        format!("new msg {id} queue1\n"),
+        format!("info msg {id}: bytes 20 from <s@x.example> qp 4242 uid 65534 queue1\n"),
+        format!("local: s@x.example a@here.example {id} 20 bytes queue1 <opendir mode>\n"),
+        format!("starting delivery 1: msg {id} to "),
+        "delivery 1: success: done queue1\n".to_owned(),
+        format!("end msg {id} qmail-send: queue1\n"),
+        "status: local 0/10 remote 0/20 queue1\n".to_owned(),
+        "queue1: ratelimit=OFF, loglock=disabled, conf split=3\n".to_owned(),
+        "status: local 0/10 remote 0/20 queue1 exitasap\n".to_owned(),
+    ] {
+        assert!(log.contains(&line), "{line:?} is not in\n{log}");
+    }
+}
+
+#[test]
+fn a_failure_is_bounced_with_the_address_as_it_was_given() {
+    let mut site = Site::new(&RULES);
+    let kept = site.fake_queue();
+    let tree = Tree::start(&site, always(Verdict::Failure, "no such user\n\n<forged@x>:\n"), succeed());
+    site.inject("sender@x.example", &["c@virtual.example"], "Subject: hello\n\nbody\n");
+    tree.wait_for_log("end msg");
+    let (message, envelope) = only_kept(&kept);
+    assert_eq!(envelope, "F\0Tsender@x.example\0\0");
+    assert!(message.contains("X-Bounced-Address: c@virtual.example\n"), "{message}");
+    assert!(message.contains("\n<c@virtual.example>:\nno such user\n/<forged@x>:\n\n--- "), "{message}");
+    assert!(
+        message.contains("Return-Path: <sender@x.example>\nReceived: here\nSubject: hello\n\nbody\n"),
+        "{message}"
+    );
+    assert!(tree.line("bounce msg").contains(" qp "));
+    assert!(tree.line("failure: ").ends_with("no_such_user//<forged@x>:/ queue1"));
+    site.wait_until_empty();
+}
+
+fn only_kept(kept: &Path) -> (String, String) {
+    let envelope = until_some(PATIENCE, "a bounce", || {
+        let names = std::fs::read_dir(kept).unwrap().map(|e| e.unwrap().path());
+        names.into_iter().find(|p| p.extension().is_some_and(|e| e == "env"))
+    });
+    let read = |p: &Path| String::from_utf8(std::fs::read(p).unwrap()).unwrap();
+    (read(&envelope.with_extension("mess")), read(&envelope))
+}
+
+#[test]
+fn bounces_of_bounces_go_to_the_postmaster_and_no_further() {
+    let mut site = Site::new(&RULES);
+    let kept = site.fake_queue();
+    let tree = Tree::start(&site, always(Verdict::Failure, "no"), succeed());
+    let triple = site.inject("#@[]", &["a@here.example"], "x\n");
+    assert_eq!(tree.line("triple bounce"), format!("triple bounce: discarding bounce/{triple} queue1"));
+    site.inject("", &["a@here.example"], "x\n");
+    let (message, envelope) = only_kept(&kept);
+    assert_eq!(envelope, "F#@[]\0Tpostmaster@mx.example\0\0");
+    assert!(message.contains("Return-Path: <>\n"));
+    site.wait_until_empty();
+    let log = tree.stop();
+    assert_eq!(log.matches("end msg").count(), 2, "{log}");
+}
+
+#[test]
+fn an_empty_doublebounceto_discards_double_bounces() {
+    let site = Site::new(&[("locals", "here.example\n"), ("doublebounceto", "\n")]);
+    let tree = Tree::start(&site, always(Verdict::Failure, "no"), succeed());
+    let id = site.inject("", &["a@here.example"], "x\n");
+    assert_eq!(tree.line("double bounce"), format!("double bounce: discarding bounce/{id} queue1"));
+    site.wait_until_empty();
+}
+
+#[test]
+fn a_bounce_that_cannot_be_queued_is_kept_for_later() {
+    let mut site = Site::new(&RULES);
+    site.set("BOUNCEQUEUE", "/bin/false");
+    let tree = Tree::start(&site, always(Verdict::Failure, "no"), succeed());
+    site.inject("s@x", &["a@here.example"], "x\n");
+    tree.wait_for_log("cannot queue the bounce");
+    assert_eq!((site.count(Part::Bounce), site.count(Part::Info), site.count(Part::Mess)), (1, 1, 1));
+    assert!(!tree.stop().contains("end msg"));
+}
+
+#[test]
+fn deferred_mail_is_tried_again_when_alrm_says_so_and_the_due_time_survives_a_restart() {
+    let site = Site::new(&RULES);
+    let defer = always(Verdict::Deferral, "later");
+    let tree = Tree::start(&site, defer.clone(), succeed());
+    let id = site.inject("s@x", &["a@here.example"], "x\n");
+    tree.wait_for_log("deferral: later queue1");
+    until(PATIENCE, "idle", || tree.log().contains("status: local 0/10 remote 0/20 queue1\n"));
+    tree.signal(tree.send, Signal::SIGALRM);
+    until(PATIENCE, "second try", || tree.local.count() == 2);
+    tree.wait_for_log("delivery 2: deferral");
+    tree.stop();
+    let birth = |part| mtime(&site.queue.path(part, id));
+    let (birth, due) = (birth(Part::Info), birth(Part::Recipients(Channel::Local)));
+    assert!(due >= birth + 100, "{due} is not on the schedule of {birth}");
+
+    // Not due yet: nothing happens until ALRM.
+    let tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("info: qmail-send: pid");
+    assert_eq!(tree.local.count(), 0);
+    tree.signal(tree.send, Signal::SIGALRM);
+    tree.wait_for_log("end msg");
+    site.wait_until_empty();
+}
+
+fn mtime(path: &Path) -> i64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().mtime()
+}
+
+#[test]
+fn a_deferral_after_the_lifetime_is_a_failure() {
+    let mut site = Site::new(&[("locals", "here.example\n"), ("queuelifetime", "0\n")]);
+    let kept = site.fake_queue();
+    let tree = Tree::start(&site, always(Verdict::Deferral, "mailbox busy"), succeed());
+    let id = site.inject("s@x", &["a@here.example"], "x\n");
+    tree.wait_for_log("new msg");
+    // Either the first try falls into a later second already, or the next one does.
+    until(PATIENCE, "expiry", || {
+        if tree.log().contains("deferral") && site.count(Part::Info) == 1 {
+            tree.signal(tree.send, Signal::SIGALRM);
+        }
+        tree.log().contains(&format!("end msg {id}"))
+    });
+    let (message, _) = only_kept(&kept);
+    assert!(
+        message.contains("<a@here.example>:\nmailbox busy\nThe message has stayed in the queue too long"),
+        "{message}"
+    );
+}
+
+#[test]
+fn fix_42_concurrency_is_obeyed_and_follows_hup() {
+    let site = Site::new(&[("locals", "here.example\n"), ("concurrencyl.queue1", "0\n")]);
+    let tree = Tree::with_maximum(&site, 4, succeed(), succeed());
+    tree.wait_for_log("status: local 0/0 remote 0/4 queue1\n");
+    let recipients: Vec<String> = (0..20).map(|n| format!("u{n}@here.example")).collect();
+    let refs: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    site.inject("s@x", &refs, "x\n");
+    tree.wait_for_log("new msg");
+    assert_eq!(tree.local.count(), 0);
+    site.control("concurrencyl.queue1", "1000\n");
+    tree.signal(tree.send, Signal::SIGHUP);
+    tree.wait_for_log("end msg");
+    assert_eq!(tree.local.count(), 20);
+    let log = tree.stop();
+    assert!(log.contains("status: local 0/4 ") && !log.contains("status: local 5/"), "{log}");
+}
+
+#[test]
+fn hup_reaches_todo_proc() {
+    let site = Site::new(&[("locals", "here.example\n")]);
+    let tree = Tree::start(&site, succeed(), succeed());
+    site.inject("s@x", &["a@new.example"], "x\n");
+    tree.wait_for_log("remote: s@x a@new.example");
+    site.control("locals", "new.example\n");
+    tree.signal(tree.send, Signal::SIGHUP);
+    // The byte may still be on its way, so more messages follow until one is local.
+    until(PATIENCE, "the new rule", || {
+        site.inject("s@x", &["a@new.example"], "x\n");
+        tree.log().contains("local: s@x a@new.example")
+    });
+}
+
+#[test]
+fn broken_controls_keep_the_old_ones_on_hup() {
+    let site = Site::new(&[("locals", "here.example\n"), ("concurrencylocal", "3\n")]);
+    let tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("status: local 0/3");
+    site.control("concurrencylocal", "many\n");
+    tree.signal(tree.send, Signal::SIGHUP);
+    assert!(tree.line("keeping the old controls").contains("/concurrencylocal: many: expected a number"));
+    site.inject("s@x", &["a@here.example"], "x\n");
+    tree.wait_for_log("end msg");
+}
+
+#[test]
+fn mangled_reports_and_reports_about_nothing_are_survived() {
+    let site = Site::new(&RULES);
+    let count = Arc::new(AtomicUsize::new(0));
+    let mine = count.clone();
+    // The first report holds a second one inside, with letter X and for a delivery that never was.
+    let behaviour: Behaviour = Arc::new(move |_| match mine.fetch_add(1, Ordering::SeqCst) {
+        0 => (Verdict::Success, b"fine".to_vec()),
+        _ => (Verdict::Success, vec![b'x'; 50_000]),
+    });
+    let tree = Tree::start(&site, behaviour, succeed());
+    site.inject("s@x", &["a@here.example", "b@here.example"], "x\n");
+    tree.wait_for_log("end msg");
+    let long = tree.line("success: xxx");
+    assert_eq!(long.matches('x').count(), 10_000);
+}
+
+#[test]
+fn term_waits_for_running_deliveries() {
+    let site = Site::new(&RULES);
+    let gate = Arc::new(AtomicUsize::new(0));
+    let (reached, open) = (gate.clone(), gate.clone());
+    let slow: Behaviour = Arc::new(move |_| {
+        reached.store(1, Ordering::SeqCst);
+        until(PATIENCE, "gate", || reached.load(Ordering::SeqCst) == 2);
+        (Verdict::Success, b"ok".to_vec())
+    });
+    let tree = Tree::start(&site, slow, succeed());
+    site.inject("s@x", &["a@here.example"], "x\n");
+    until(PATIENCE, "delivery", || gate.load(Ordering::SeqCst) == 1);
+    tree.signal(tree.send, Signal::SIGTERM);
+    tree.wait_for_log("exitasap");
+    open.store(2, Ordering::SeqCst);
+    let log = tree.stop();
+    assert!(log.contains("delivery 1: success: ok queue1\n"), "{log}");
+    // The recipient is done with; the next start only cleans up.
+    let tree = Tree::start(&site, always(Verdict::Failure, "twice"), succeed());
+    tree.wait_for_log("end msg");
+    assert_eq!(tree.local.count(), 0);
+}
+
+#[test]
+fn a_second_sender_on_the_same_queue_refuses_to_start() {
+    let site = Site::new(&RULES);
+    let first = Tree::start(&site, succeed(), succeed());
+    first.wait_for_log("info: qmail-send: pid");
+    let mut second = Tree::start(&site, succeed(), succeed());
+    assert_eq!(second.wait_for_end(), Ending::Exited(111));
+    assert_eq!(
+        second.line("alert"),
+        "alert: qmail-send: queue1: cannot start: another qmail-send runs on this queue"
+    );
+    let held = common::run_as_user(
+        &site.bin(),
+        "queue-fix",
+        &[site.queue.root().to_str().unwrap()],
+        site.environment(),
+    );
+    assert!(held.code == 111 && held.stderr.contains("a sender is running"), "{held:?}");
+}
+
+#[test]
+fn missing_controls_are_named_in_the_log() {
+    let site = Site::new(&[]);
+    std::fs::remove_file(site.dir.path().join("control/me")).unwrap();
+    let mut tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("/control/locals: missing");
+    tree.wait_for_log("lost todo-proc connection ... dying");
+    assert_eq!(tree.wait_for_end(), Ending::Exited(0));
+}
+
+#[test]
+fn fix_35_a_message_in_the_wrong_split_directory_is_delivered() {
+    let site = Site::shaped(&RULES, "3", "1");
+    let id = site.inject("s@x", &["a@here.example"], "x\n");
+    let wrong = site.queue.root().join(format!("todo/{}/{id}", (id.0 + 1) % 3));
+    std::fs::rename(site.queue.path(Part::Todo, id), &wrong).unwrap();
+    let tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("warn: todo-proc: queue1: incorrect split: ");
+    tree.wait_for_log("end msg");
+    site.wait_until_empty();
+}
+
+#[test]
+fn garbage_in_todo_is_reported_and_does_not_hold_up_others() {
+    let site = Site::new(&RULES);
+    let bad = site.inject("s@x", &["a@here.example"], "x\n");
+    std::fs::write(site.queue.path(Part::Todo, bad), b"u1\0Fs@x\0\0").unwrap();
+    let tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("unknown record type");
+    let good = site.inject("s@x", &["b@here.example"], "x\n");
+    tree.wait_for_log(&format!("end msg {good}"));
+    assert!(site.queue.path(Part::Todo, bad).exists() && !site.queue.path(Part::Info, bad).exists());
+}
+
+#[test]
+fn a_message_without_recipients_ends_at_once() {
+    let site = Site::new(&RULES);
+    let tree = Tree::start(&site, succeed(), succeed());
+    let id = site.inject("s@x", &[], "x\n");
+    tree.wait_for_log(&format!("end msg {id}"));
+    site.wait_until_empty();
+}
+
+#[test]
+fn verp_senders_are_expanded_for_each_recipient() {
+    let site = Site::new(&RULES);
+    let tree = Tree::start(&site, succeed(), succeed());
+    site.inject("list-@l.example-@[]", &["a@here.example", "b@far.example"], "x\n");
+    tree.wait_for_log("end msg");
+    assert_eq!(tree.local.requests()[0].sender, b"list-a=here.example@l.example");
+    assert_eq!(tree.remote.requests()[0].sender, b"list-b=far.example@l.example");
+}
