@@ -16,6 +16,7 @@
 //! table so that installation makes its links from it.
 
 mod dispatch;
+pub mod env_directory;
 mod layout;
 mod loader;
 mod man;

@@ -13,7 +13,7 @@ use crate::clock::Deadline;
 
 /// An exclusive lock; dropping it gives it up.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held for its Drop")] Flock<File>);
+pub struct Lock(Flock<File>);
 
 impl Lock {
     /// Opens (or creates with `mode`) the file and locks it at once; `Ok(None)` when another holds it.
@@ -48,6 +48,33 @@ impl Lock {
     /// flock(2) errors.
     pub fn exclusive(file: File) -> io::Result<Self> {
         Self::take(file, FlockArg::LockExclusive)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Locks an open file, trying until `patience` is over; `Ok(None)` when another holds it.
+    ///
+    /// # Errors
+    /// flock(2) errors.
+    pub fn within(file: File, patience: Duration) -> io::Result<Option<Self>> {
+        let deadline = Deadline::after(patience);
+        let mut file = file;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Some(Self(lock))),
+                Err((f, Errno::EAGAIN)) if !deadline.passed() => {
+                    file = f;
+                    std::thread::sleep(Duration::from_millis(5).min(deadline.left()));
+                }
+                Err((_, Errno::EAGAIN)) => return Ok(None),
+                Err((f, Errno::EINTR)) => file = f,
+                Err((_, e)) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The locked file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.0
     }
 
     fn take(file: File, how: FlockArg) -> io::Result<Option<Self>> {

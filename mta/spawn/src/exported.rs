@@ -29,6 +29,7 @@ const RESERVED: &[&str] = &[
     "ELIMINATE_DUPS",
     "ENV",
     "ERROR_FD",
+    "EXPORTED_HEADERS",
     "EXT",
     "EXT2",
     "EXT3",

@@ -242,7 +242,10 @@ impl Lspawn {
     /// The service's variables and what belongs to this delivery.
     fn environment(&self, delivery: &Delivery) -> Environment {
         let mut environment = self.settings.environment.clone();
-        for (name, value) in crate::exported::variables(&delivery.exported, &self.settings.environment) {
+        let exported = crate::exported::variables(&delivery.exported, &self.settings.environment);
+        let names: Vec<&str> = exported.iter().map(|(name, _)| name.as_str()).collect();
+        environment.set("EXPORTED_HEADERS", names.join(":"));
+        for (name, value) in exported {
             environment.set(name, OsString::from_vec(value));
         }
         environment.set("MESSID", OsString::from_vec(delivery.message.clone()));

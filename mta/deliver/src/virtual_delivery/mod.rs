@@ -1,0 +1,283 @@
+//! vdelivermail: delivery for the accounts of virtual domains.
+//!
+//! ```text
+//! EXT@HOST ─ inlookup ─► mailbox or absent ─ plan ─┬─ own Maildir   (quota, then deliver)
+//!   (cannot tell: 111)                             ├─ lines         (aliases, or .qmail of the home)
+//!                                                  ├─ instruction   (unknown, inactive, filtered)
+//!                                                  └─ nothing
+//! ```
+//!
+//! It runs as the domain's user, started by the line of `.qmail-default`. The account library is in
+//! the daemon; no password or hash comes here.
+
+mod headers;
+mod lines;
+mod mailbox;
+mod plan;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lookup::mail::{Client, Mailbox};
+use program::{
+    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
+};
+use unix::durable::Durability;
+
+use crate::message_file::Message;
+use crate::{End, say};
+
+pub use plan::{Instruction, Plan, Reason, Switches, plan};
+
+static SPEC: Spec = Spec {
+    name: "vdelivermail",
+    summary: "deliver a message to an account of a virtual domain",
+    section: 8,
+    place: Place::Sbin,
+    operands: Operands { synopsis: "'' bounce-no-mailbox|delete|/directory|address", min: 2, max: Some(2) },
+    variables: &[
+        Variable { name: "EXT", help: "local part of the account (postmaster when empty)" },
+        Variable { name: "HOST", help: "its domain" },
+        Variable { name: "SENDER", help: "envelope sender; must be set" },
+        Variable { name: "RPLINE", help: "Return-Path line to put before the message" },
+        Variable { name: "DTLINE", help: "Delivered-To line to put before the message" },
+        Variable { name: "QQEH", help: "header lines to put before the message" },
+        Variable { name: "XFILTER", help: "X-Filter line to put before the message (X-Filter: None)" },
+        Variable { name: "QMAIL_EXT", help: "when set, user-anything that does not exist is user" },
+        Variable { name: "NOALIAS", help: "when set, aliases and .qmail of the account are not obeyed" },
+        Variable { name: "ALLOW_INACTIVE", help: "when set, inactive accounts take mail" },
+        Variable { name: "BOUNCE_MAIL", help: "when set, the message is treated as for an unknown account" },
+        Variable { name: "DISCARD_BOUNCE", help: "when set, what would bounce is dropped" },
+        Variable { name: "MAILDIRFOLDER", help: "folder of the Maildir to deliver to" },
+        Variable {
+            name: "HOLDOVERQUOTA",
+            help: "file in the Maildir that makes mail over quota wait (holdoverquota)",
+        },
+        Variable {
+            name: "OVERQUOTA_CMD",
+            help: "program to run when a mailbox is full (PREFIX/libexec/indimail/overquota.sh if it is there)",
+        },
+        Variable {
+            name: "OVERQUOTA_MAILSIZE",
+            help: "messages of at most that many bytes reach a full mailbox (1000)",
+        },
+        Variable { name: "MAILDIRSIZE_MAX_AGE", help: "seconds after which usage is added up again (43200)" },
+        Variable {
+            name: "MAILDIRSIZE_MAX_SIZE",
+            help: "bytes of maildirsize after which usage is added up again (8192)",
+        },
+        Variable { name: "INCLUDE_TRASH", help: "when set, the trash counts" },
+        Variable { name: "FAST_QUOTA", help: "when set, maildirsize is trusted as it is" },
+        Variable { name: "INLOOKUP_SOCKET", help: "socket of inlookup (/run/indimail/inlookup.sock)" },
+        Variable { name: "INLOOKUP_TIMEOUT", help: "seconds to wait for inlookup (30)" },
+    ],
+    exits: &[
+        ExitCodeDoc { code: 0, meaning: "delivered or dropped" },
+        ExitCodeDoc { code: 100, meaning: "no such account, inactive, full, or wrong usage" },
+        ExitCodeDoc { code: 111, meaning: "cannot be delivered now, inlookup does not answer" },
+    ],
+    description: "vdelivermail is a program for .qmail-default of a virtual domain: \"| vdelivermail '' bounce-no-mailbox\". It asks \
+        inlookup for the account EXT@HOST and delivers to its Maildir, which it makes when it is missing, within the \
+        account's quota. Aliases of the account, or else the .qmail file of its home, take the place of the Maildir: \
+        |command, /path/Maildir/, &address or address; the account's own address among them is its Maildir.\n\n\
+        The second operand says what becomes of mail for accounts that do not exist or are inactive.",
+    ..Spec::EMPTY
+};
+
+/// The program.
+pub const PROGRAM: Program = Program { spec: &SPEC, main };
+
+/// One virtual delivery.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Account name, lower case.
+    pub local: Vec<u8>,
+    /// Domain, lower case.
+    pub domain: Vec<u8>,
+    /// Envelope sender.
+    pub sender: Vec<u8>,
+    /// For unknown and inactive accounts.
+    pub instruction: Instruction,
+    /// What the plan depends on.
+    pub switches: Switches,
+    /// Drop what would bounce.
+    pub discard_bounce: bool,
+    /// Folder below the Maildir.
+    pub folder: Option<Vec<u8>>,
+    /// Name of the file that makes mail over quota wait.
+    pub hold_file: PathBuf,
+    /// Run when a mailbox is full.
+    pub over_quota_command: Option<PathBuf>,
+    /// Messages of at most that many bytes reach a full mailbox.
+    pub small_message: u64,
+    /// When usage is added up again.
+    pub quota_policy: maildir::quota::Policy,
+    /// Socket of inlookup.
+    pub socket: PathBuf,
+    /// How long it may take to answer.
+    pub patience: Duration,
+    /// What is forced to the disk.
+    pub durability: Durability,
+    /// Where our programs are.
+    pub layout: Layout,
+    /// Variables of the delivery.
+    pub environment: Environment,
+}
+
+impl Settings {
+    /// The address asked for.
+    #[must_use]
+    pub fn address(&self) -> Vec<u8> {
+        [&self.local[..], b"@", &self.domain].concat()
+    }
+}
+
+fn main(invocation: &Invocation) -> Exit {
+    let settings = match load(invocation) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let end = match Message::of_stdin() {
+        Ok(message) => deliver(&settings, &message),
+        Err(e) => End::Temporary(format!("cannot read the message: {e} (#4.3.0)")),
+    };
+    if settings.discard_bounce && matches!(end, End::Permanent(_)) {
+        return Exit::OK;
+    }
+    say(end.text());
+    end.exit()
+}
+
+fn load(invocation: &Invocation) -> Result<Settings, Exit> {
+    let parsed = invocation.parse()?;
+    let env = &invocation.environment;
+    let mut loader = Loader::new(env);
+    let variable = crate::variable;
+    let instruction = Instruction::parse(parsed.operands[1].as_bytes()).unwrap_or_else(|what| {
+        loader.problem(format!("second operand: {}: {what}", parsed.operands[1].display()));
+        Instruction::Bounce
+    });
+    let ext = env.bytes("EXT").filter(|e| !e.is_empty()).unwrap_or(b"postmaster");
+    let local = message::address::unquote(ext).unwrap_or_else(|| {
+        loader.problem(format!("variable EXT: {}: a quote that has no end", ext.escape_ascii()));
+        Vec::new()
+    });
+    let mut needed = |name: &str| match env.bytes(name) {
+        Some(value) => value.to_vec(),
+        None => {
+            loader.problem(format!("variable {name} is not set; run vdelivermail from a dot-qmail file"));
+            Vec::new()
+        }
+    };
+    let (domain, sender) = (needed("HOST"), needed("SENDER"));
+    let script = invocation.layout.libexec("overquota.sh");
+    let given = env.get("OVERQUOTA_CMD").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let settings = Settings {
+        local: local.to_ascii_lowercase(),
+        domain: domain.to_ascii_lowercase(),
+        sender,
+        instruction,
+        switches: Switches {
+            no_alias: env.is_set("NOALIAS"),
+            allow_inactive: env.is_set("ALLOW_INACTIVE"),
+            filtered: env.is_set("BOUNCE_MAIL"),
+            extensions: env.is_set("QMAIL_EXT"),
+        },
+        discard_bounce: env.is_set("DISCARD_BOUNCE"),
+        folder: env.bytes("MAILDIRFOLDER").filter(|f| !f.is_empty()).map(<[u8]>::to_vec),
+        hold_file: loader.path("hold file", variable("HOLDOVERQUOTA"), "holdoverquota"),
+        over_quota_command: given.or_else(|| script.exists().then_some(script)),
+        small_message: loader.number("small message", variable("OVERQUOTA_MAILSIZE"), 1000, 0..=u64::MAX),
+        quota_policy: maildir::quota::Policy {
+            max_age: loader.number("maildirsize age", variable("MAILDIRSIZE_MAX_AGE"), 43_200, 0..=u64::MAX),
+            max_size: loader.number("maildirsize size", variable("MAILDIRSIZE_MAX_SIZE"), 8192, 0..=u64::MAX),
+            include_trash: env.is_set("INCLUDE_TRASH"),
+            fast: env.is_set("FAST_QUOTA"),
+        },
+        socket: loader.path("inlookup socket", variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
+        patience: Duration::from_secs(loader.number(
+            "inlookup timeout",
+            variable("INLOOKUP_TIMEOUT"),
+            30,
+            1..=3600,
+        )),
+        durability: crate::durability(env),
+        layout: invocation.layout.clone(),
+        environment: env.clone(),
+    };
+    invocation.finish(loader, settings, Exit::PERMANENT)
+}
+
+/// Delivers; whoever calls this has become the domain's user.
+#[must_use]
+pub fn deliver(settings: &Settings, message: &Message) -> End {
+    try_deliver(settings, message).map_or_else(|end| end, |()| End::Done)
+}
+
+fn try_deliver(settings: &Settings, message: &Message) -> Result<(), End> {
+    if unix::Uid::effective().is_root() {
+        return Err(End::Temporary("not allowed to deliver mail as root (#4.3.0)".to_owned()));
+    }
+    unix::host::umask(0o077);
+    let unreadable = |e: std::io::Error| End::Temporary(format!("cannot read the message: {e} (#4.3.0)"));
+    if message.size().map_err(unreadable)? == 0 {
+        return Ok(());
+    }
+    let delivered_to = headers::delivered_to(settings);
+    if message.count_line(&delivered_to).map_err(unreadable)? > 0 {
+        return Err(End::Permanent("the message is looping: it has been here before (#5.4.6)".to_owned()));
+    }
+    let mut client = Client::new(&settings.socket, settings.patience);
+    let mailbox = find(&mut client, settings)?;
+    let home_lines = match &mailbox {
+        Some(m) if !m.alias_only && !settings.switches.no_alias && m.aliases.is_empty() => lines::of_home(m)?,
+        _ => None,
+    };
+    match plan(mailbox.as_ref(), home_lines, &settings.switches) {
+        Plan::Nothing => Ok(()),
+        Plan::Maildir(mailbox) => mailbox::deliver(settings, message, mailbox),
+        Plan::Lines(mailbox, text) => lines::obey(settings, message, mailbox, &text),
+        Plan::Instruction(reason) => instruct(settings, message, reason),
+    }
+}
+
+/// Asks for the account, then, where extensions are allowed, for the one without its extension.
+fn find(client: &mut Client, settings: &Settings) -> Result<Option<Mailbox>, End> {
+    let not_now =
+        |e: lookup::Unavailable| End::Temporary(format!("cannot look the account up: {e} (#4.3.0)"));
+    if let Some(mailbox) = client.mailbox(&settings.address()).map_err(not_now)? {
+        return Ok(Some(mailbox));
+    }
+    let dash = settings.local.iter().position(|&b| b == b'-').filter(|_| settings.switches.extensions);
+    if let Some(dash) = dash {
+        let base = [&settings.local[..dash], b"@", &settings.domain].concat();
+        if let Some(mailbox) = client.mailbox(&base).map_err(not_now)? {
+            return Ok(Some(mailbox));
+        }
+    }
+    match client.domain(&settings.domain).map_err(not_now)? {
+        Some(_) => Ok(None),
+        None => {
+            Err(End::Permanent(format!("the domain {} is not here (#5.1.2)", settings.domain.escape_ascii())))
+        }
+    }
+}
+
+/// What the operand says about mail that no account takes.
+fn instruct(settings: &Settings, message: &Message, reason: Reason) -> Result<(), End> {
+    match &settings.instruction {
+        Instruction::Delete => Ok(()),
+        Instruction::Bounce => {
+            let address = settings.address();
+            Err(End::Permanent(
+                reason.text(&String::from_utf8_lossy(&address.escape_ascii().collect::<Vec<u8>>())),
+            ))
+        }
+        Instruction::Directory(path) => {
+            lines::to_directory(settings, message, std::path::Path::new(OsStr::from_bytes(path)))
+        }
+        Instruction::Forward(address) => lines::forward(settings, message, std::slice::from_ref(address)),
+    }
+}
