@@ -11,6 +11,7 @@
 //! - [`Settings`]: every limit;
 //! - [`Service`]: what a daemon brings: the state of a worker, and the answer to one frame;
 //! - [`Front`]: the loop; [`Handle`] stops, reloads or asks it from another thread;
+//! - [`Expiring`]: a table of bounded size for answers that may be given again for a while;
 //! - [`listener`]: the socket, inherited or our own.
 //!
 //! Overload is answered at once with "cannot tell": when the queue is full, when a request's time is
@@ -20,12 +21,14 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod expiring;
 mod front;
 mod notify;
 mod settings;
 mod timers;
 mod workers;
 
+pub use expiring::Expiring;
 pub use front::{Front, Handle, SIGNALS_OBEYED, Stopped};
 pub use lookup::frame::Frame;
 pub use settings::{Counters, Error, Settings, Statistics, listener};

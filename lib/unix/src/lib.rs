@@ -6,6 +6,7 @@
 //! - [`durable`]: files that must survive a power cut, in the order that makes them do so;
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
+//! - [`name_service`]: daemons that must not ask themselves;
 //! - [`privilege`]: giving up root for good;
 //! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
 //! - [`signals`]: signals as bytes on a descriptor;
@@ -28,6 +29,7 @@ pub mod host;
 pub mod ids;
 pub mod lock;
 pub mod mail_users;
+pub mod name_service;
 pub mod privilege;
 pub mod process;
 #[cfg(feature = "readiness")]

@@ -1,0 +1,229 @@
+//! The service and its life.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use accounts::Accounts;
+use lookup::identity::{Reply, Request};
+use program::{Exit, Invocation};
+use serve::{Answer, Counters, Frame, Front, Peer, SIGNALS_OBEYED, Service, Stopped};
+use unix::Uid;
+use unix::signals::Signals;
+
+use crate::answers::{Answers, Asker};
+use crate::log::{Level, Log};
+use crate::settings::{self, Settings, Task};
+
+/// Everybody may ask; what is answered depends on who does.
+const SOCKET_MODE: u32 = 0o666;
+
+/// Complaints of one kind are logged once in so many milliseconds.
+const QUIET: u64 = 10_000;
+
+/// The body of the program.
+pub fn main(invocation: &Invocation) -> Exit {
+    let settings = match settings::load(invocation) {
+        Ok(Task::Serve(settings)) => *settings,
+        Ok(Task::Checked) => return Exit::OK,
+        Err(exit) => return exit,
+    };
+    let log = Log { level: settings.level };
+    let reread = {
+        let again = Again::of(invocation);
+        move || again.load()
+    };
+    match run(settings, log, reread) {
+        Ok(()) => Exit::OK,
+        Err(why) => {
+            log.line(Level::Fatal, why);
+            Exit(1)
+        }
+    }
+}
+
+/// How to read the settings again: the command line and environment of the start.
+struct Again {
+    invocation: Invocation,
+}
+
+impl Again {
+    fn of(invocation: &Invocation) -> Self {
+        let arguments = invocation.arguments.clone();
+        let environment = invocation.environment.clone();
+        let layout = invocation.layout.clone();
+        Self { invocation: Invocation::new(invocation.spec, arguments, environment, layout) }
+    }
+
+    fn load(&self) -> Option<Settings> {
+        match settings::load(&self.invocation) {
+            Ok(Task::Serve(settings)) => Some(*settings),
+            Ok(Task::Checked) | Err(_) => None,
+        }
+    }
+}
+
+/// Serves until a signal stops it.
+///
+/// # Errors
+/// What is wrong, for the last line of the log.
+fn run(
+    settings: Settings,
+    log: Log,
+    reread: impl Fn() -> Option<Settings> + Send + Sync + 'static,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // Before any thread and any name: this process must never wait for itself.
+    unix::name_service::leave_out_own_module();
+    let signals = Signals::listen(&SIGNALS_OBEYED)?;
+    let limit = u64::try_from(settings.max_connections).unwrap_or(u64::MAX).saturating_add(256);
+    unix::host::raise_descriptor_limit(limit)?;
+    let mut administrators = vec![Uid::from_raw(0), Uid::effective()];
+    administrators.extend(unix::ids::user("indimail")?.map(|u| u.uid));
+    let front = serve::Settings {
+        workers: settings.threads,
+        connections: settings.max_connections,
+        connections_per_user: settings.max_connections / 2,
+        request: settings.timeout,
+        ready_descriptor: settings.ready_descriptor,
+        ..serve::Settings::default()
+    };
+    let listener = serve::listener(&settings.socket, SOCKET_MODE)?;
+    log.line(
+        Level::Notice,
+        format_args!("listening on {}, accounts in {}", settings.socket.display(), settings.accounts.store.describe()),
+    );
+    let daemon = Arc::new(Daemon {
+        answers: Answers::new(settings.rules),
+        accounts: Mutex::new(settings.accounts),
+        administrators,
+        statistics: Arc::clone(&front.statistics),
+        log,
+        quiet_until: AtomicU64::new(0),
+        reread: Box::new(reread),
+    });
+    let stopped = Front::new(front, listener, Some(signals), daemon)?.run()?;
+    if stopped == Stopped::Cut {
+        log.line(Level::Warning, "stopped with questions unanswered: the account store did not answer");
+    }
+    log.line(Level::Notice, "stopped");
+    Ok(())
+}
+
+struct Daemon {
+    answers: Answers,
+    /// Where workers connect to, until the next reload.
+    accounts: Mutex<accounts::Settings>,
+    administrators: Vec<Uid>,
+    statistics: Arc<serve::Statistics>,
+    log: Log,
+    quiet_until: AtomicU64,
+    reread: Box<dyn Fn() -> Option<Settings> + Send + Sync>,
+}
+
+/// A worker's own store connection, and when it was made.
+struct Worker {
+    accounts: Accounts,
+    epoch: u64,
+}
+
+impl Daemon {
+    fn open(&self) -> Accounts {
+        Accounts::open(&self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Warns, but not about everything all the time.
+    fn complain(&self, what: &dyn Display) {
+        let now = unix::clock::monotonic_milliseconds();
+        let until = self.quiet_until.load(Ordering::Relaxed);
+        if now >= until || self.log.wants(Level::Debug) {
+            self.quiet_until.store(now + QUIET, Ordering::Relaxed);
+            self.log.line(Level::Warning, what);
+        }
+    }
+
+    fn asker(&self, peer: &Peer) -> Asker {
+        Asker { is_root: peer.uid.is_root(), is_administrator: self.administrators.contains(&peer.uid) }
+    }
+
+    fn reply(&self, worker: &mut Worker, peer: &Peer, request: &Request<'_>) -> Reply {
+        let asker = self.asker(peer);
+        if matches!(request, Request::Status) && asker.is_administrator {
+            return Reply::Status(self.rows());
+        }
+        let complain = |what: &dyn Display| self.complain(what);
+        self.answers.answer(&mut worker.accounts, asker, request, Instant::now(), &complain).unwrap_or_else(|why| {
+            self.complain(&why);
+            Reply::Temporary
+        })
+    }
+
+    fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let own = &self.answers.counters;
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let remembered = u64::try_from(self.answers.remembered()).unwrap_or(u64::MAX);
+        let own = [
+            ("hits", get(&own.hits)),
+            ("misses", get(&own.misses)),
+            ("unavailable", get(&own.unavailable)),
+            ("remembered", remembered),
+        ];
+        let rows = self.statistics.read().rows().into_iter().chain(own);
+        rows.map(|(name, value)| (name.as_bytes().to_vec(), value.to_string().into_bytes())).collect()
+    }
+}
+
+impl Service for Daemon {
+    type Worker = Worker;
+
+    fn worker(&self) -> Worker {
+        Worker { accounts: self.open(), epoch: self.answers.reloads() }
+    }
+
+    fn answer(&self, worker: &mut Worker, peer: &Peer, frame: &Frame<'_>) -> Answer {
+        let Ok(request) = Request::decode(frame) else { return Answer::Malformed };
+        let epoch = self.answers.reloads();
+        if worker.epoch != epoch {
+            *worker = Worker { accounts: self.open(), epoch };
+        }
+        let reply = self.reply(worker, peer, &request);
+        if self.log.wants(Level::Debug) {
+            let outcome = match reply {
+                Reply::Absent => "absent",
+                Reply::Temporary => "cannot tell",
+                Reply::Refused => "refused",
+                _ => "answered",
+            };
+            self.log.line(Level::Debug, format_args!("pid {} uid {}: {request:?}: {outcome}", peer.pid, peer.uid));
+        }
+        let mut bytes = Vec::new();
+        match reply {
+            Reply::Temporary => Answer::Temporary,
+            Reply::Refused => Answer::Refused,
+            reply => reply.encode(&mut bytes).map_or(Answer::Temporary, |()| Answer::Reply(bytes)),
+        }
+    }
+
+    fn reload(&self) {
+        match (self.reread)() {
+            Some(settings) => {
+                *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = settings.accounts;
+                self.answers.reload(settings.rules);
+                self.log.line(Level::Notice, "configuration read again, answers forgotten");
+            }
+            None => {
+                self.answers.flush(lookup::Key::All);
+                self.log.line(Level::Warning, "configuration not changed, answers forgotten");
+            }
+        }
+    }
+
+    fn status(&self, _counters: &Counters) {
+        let rows = self.rows();
+        let text: Vec<String> = rows
+            .iter()
+            .map(|(name, value)| format!("{} {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+            .collect();
+        self.log.line(Level::Notice, text.join(" "));
+    }
+}

@@ -1,0 +1,3 @@
+//! The executable `nssd`.
+
+program::main!("nssd", [nssd::PROGRAM]);
