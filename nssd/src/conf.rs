@@ -82,7 +82,13 @@ mod tests {
     #[test]
     fn comments_continuations_and_line_numbers() {
         let text = "# comment\nshell  /bin/sh \n\n  threads\t7\nlong a\\\nb\\\nc\n #x y\nflag\n";
-        let expected = [(2, "shell", "/bin/sh"), (4, "threads", "7"), (5, "long", "abc"), (8, "#x", "y"), (9, "flag", "")];
+        let expected = [
+            (2, "shell", "/bin/sh"),
+            (4, "threads", "7"),
+            (5, "long", "abc"),
+            (8, "#x", "y"),
+            (9, "flag", ""),
+        ];
         let expected = expected.map(|(n, k, v)| (n, k.to_owned(), v.to_owned()));
         assert_eq!(read(text), expected);
         assert_eq!(read("key value\\"), [(1, "key".to_owned(), "value".to_owned())]);
@@ -91,7 +97,8 @@ mod tests {
     #[test]
     fn long_lines_and_nul_bytes_are_refused_where_they_are() {
         let text = format!("a 1\nb {}\nc\0d e\n", "x".repeat(1022));
-        let bad: Vec<usize> = parse(text.as_bytes()).into_iter().filter_map(|e| e.err().map(|b| b.line)).collect();
+        let bad: Vec<usize> =
+            parse(text.as_bytes()).into_iter().filter_map(|e| e.err().map(|b| b.line)).collect();
         assert_eq!(bad, [2, 3]);
     }
 

@@ -91,7 +91,11 @@ fn run(
     let listener = serve::listener(&settings.socket, SOCKET_MODE)?;
     log.line(
         Level::Notice,
-        format_args!("listening on {}, accounts in {}", settings.socket.display(), settings.accounts.store.describe()),
+        format_args!(
+            "listening on {}, accounts in {}",
+            settings.socket.display(),
+            settings.accounts.store.describe()
+        ),
     );
     let daemon = Arc::new(Daemon {
         answers: Answers::new(settings.rules),
@@ -152,10 +156,12 @@ impl Daemon {
             return Reply::Status(self.rows());
         }
         let complain = |what: &dyn Display| self.complain(what);
-        self.answers.answer(&mut worker.accounts, asker, request, Instant::now(), &complain).unwrap_or_else(|why| {
-            self.complain(&why);
-            Reply::Temporary
-        })
+        self.answers.answer(&mut worker.accounts, asker, request, Instant::now(), &complain).unwrap_or_else(
+            |why| {
+                self.complain(&why);
+                Reply::Temporary
+            },
+        )
     }
 
     fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -194,7 +200,10 @@ impl Service for Daemon {
                 Reply::Refused => "refused",
                 _ => "answered",
             };
-            self.log.line(Level::Debug, format_args!("pid {} uid {}: {request:?}: {outcome}", peer.pid, peer.uid));
+            self.log.line(
+                Level::Debug,
+                format_args!("pid {} uid {}: {request:?}: {outcome}", peer.pid, peer.uid),
+            );
         }
         let mut bytes = Vec::new();
         match reply {
@@ -222,7 +231,9 @@ impl Service for Daemon {
         let rows = self.rows();
         let text: Vec<String> = rows
             .iter()
-            .map(|(name, value)| format!("{} {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+            .map(|(name, value)| {
+                format!("{} {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+            })
             .collect();
         self.log.line(Level::Notice, text.join(" "));
     }

@@ -186,7 +186,11 @@ mod tests {
         let open = Policy { shadow_hashes: true, ..policy() };
         assert_eq!(open.shadow(&name(), &e).unwrap().password, b"$6$secret");
         e.account.password = b"".as_slice().into();
-        assert_eq!(open.shadow(&name(), &e).unwrap().password, b"*", "an empty password field is never shown");
+        assert_eq!(
+            open.shadow(&name(), &e).unwrap().password,
+            b"*",
+            "an empty password field is never shown"
+        );
     }
 
     #[test]

@@ -125,7 +125,8 @@ pub fn load(invocation: &Invocation) -> Result<Task, Exit> {
     let mut loader = Loader::new(&invocation.environment);
     let level = parsed.value("d").map(|v| ("d", v));
     let level = Source { option: level, ..Source::default() };
-    let level = loader.parsed("level", level, Level::Notice, "a syslog level: error, warning, notice or debug");
+    let level =
+        loader.parsed("level", level, Level::Notice, "a syslog level: error, warning, notice or debug");
     let mut reading = Reading { file: file(&mut loader, parsed.value("f")), loader, warnings: Vec::new() };
     let settings = reading.settings(level);
     let Reading { loader, warnings, .. } = reading;
@@ -145,7 +146,8 @@ struct File {
 
 fn file(loader: &mut Loader<'_>, option: Option<&OsStr>) -> File {
     let environment = loader.environment();
-    let sysconfdir = environment.get("SYSCONFDIR").filter(|v| !v.is_empty()).unwrap_or("/etc/indimail".as_ref());
+    let sysconfdir =
+        environment.get("SYSCONFDIR").filter(|v| !v.is_empty()).unwrap_or("/etc/indimail".as_ref());
     let path = option.map_or_else(|| Path::new(sysconfdir).join(FILE), PathBuf::from);
     let entries = match std::fs::read(&path) {
         Ok(text) => conf::parse(&text),
@@ -160,13 +162,37 @@ fn file(loader: &mut Loader<'_>, option: Option<&OsStr>) -> File {
 
 /// Keys that the original's file has and that mean nothing here.
 const FORMER: [&str; 18] = [
-    "getpwnam", "getpwuid", "getpwent", "getspnam", "getspent", "getgrnam", "getgrgid", "getgrent", "memsbygid",
-    "gidsbymem", "host", "database", "username", "password", "socket", "port", "pidfile", "facility",
+    "getpwnam",
+    "getpwuid",
+    "getpwent",
+    "getspnam",
+    "getspent",
+    "getgrnam",
+    "getgrgid",
+    "getgrent",
+    "memsbygid",
+    "gidsbymem",
+    "host",
+    "database",
+    "username",
+    "password",
+    "socket",
+    "port",
+    "pidfile",
+    "facility",
 ];
 
 const KEYS: [&str; 10] = [
-    "shell", "minimum_uid", "shadow_hashes", "enumeration", "positive_ttl", "negative_ttl", "cache_size", "threads",
-    "timeout", "max_connections",
+    "shell",
+    "minimum_uid",
+    "shadow_hashes",
+    "enumeration",
+    "positive_ttl",
+    "negative_ttl",
+    "cache_size",
+    "threads",
+    "timeout",
+    "max_connections",
 ];
 
 struct Reading<'a> {
@@ -289,7 +315,8 @@ impl Reading<'_> {
             return value;
         }
         let shown = value.escape_ascii();
-        self.loader.problem(format!("{place}: shell {shown}: expected an absolute path of at most 128 bytes"));
+        self.loader
+            .problem(format!("{place}: shell {shown}: expected an absolute path of at most 128 bytes"));
         default
     }
 }

@@ -112,8 +112,13 @@ pub(crate) mod fake {
         fn accounts(&mut self, after: Option<&Address>, limit: u32) -> Answer<Page> {
             let after = after.map(ToString::to_string).unwrap_or_default();
             let limit = usize::try_from(limit).unwrap();
-            let mut entries: Vec<Entry> =
-                self.ask()?.entries.range(after.clone()..).filter(|(k, _)| **k > after).map(|(_, e)| e.clone()).collect();
+            let mut entries: Vec<Entry> = self
+                .ask()?
+                .entries
+                .range(after.clone()..)
+                .filter(|(k, _)| **k > after)
+                .map(|(_, e)| e.clone())
+                .collect();
             let more = entries.len() > limit;
             entries.truncate(limit);
             let next = entries.last().filter(|_| more).map(|e| e.account.address.clone());

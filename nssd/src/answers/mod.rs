@@ -80,7 +80,13 @@ impl Answers {
     pub fn new(rules: Rules) -> Self {
         let cache = Mutex::new(Expiring::new(rules.lifetimes.capacity));
         let rules = RwLock::new(Arc::new(rules));
-        Self { rules, cache, epoch: AtomicU64::new(0), reloads: AtomicU64::new(0), counters: Counters::default() }
+        Self {
+            rules,
+            cache,
+            epoch: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
     }
 
     /// New rules; everything remembered is forgotten.
@@ -213,12 +219,8 @@ impl<S: Source> Worker<'_, S> {
     fn answer(mut self, request: &Request<'_>, asker: Asker) -> Answer<Reply> {
         let policy = self.policy;
         match *request {
-            Request::UserByName(name) => {
-                self.by_name(name, |a, e| policy.user(a, e).map(Reply::User))
-            }
-            Request::ShadowByName(name) => {
-                self.by_name(name, |a, e| policy.shadow(a, e).map(Reply::Shadow))
-            }
+            Request::UserByName(name) => self.by_name(name, |a, e| policy.user(a, e).map(Reply::User)),
+            Request::ShadowByName(name) => self.by_name(name, |a, e| policy.shadow(a, e).map(Reply::Shadow)),
             Request::GroupsOf(name) => self.by_name(name, |a, e| {
                 policy.user(a, e)?;
                 let gid = e.domain.ids.gid;
@@ -237,10 +239,9 @@ impl<S: Source> Worker<'_, S> {
             }
             Request::GroupById(gid) if policy.allows_id(gid) => self.group_by_id(gid),
             Request::Page { map, cursor } => self.page(map, cursor, asker),
-            Request::UserById(_)
-            | Request::GroupById(_)
-            | Request::Flush(_)
-            | Request::Status => Ok(Reply::Absent),
+            Request::UserById(_) | Request::GroupById(_) | Request::Flush(_) | Request::Status => {
+                Ok(Reply::Absent)
+            }
         }
     }
 
@@ -297,8 +298,8 @@ impl<S: Source> Worker<'_, S> {
             for entry in &rows.entries {
                 let address = &entry.account.address;
                 match record(address, entry) {
-                    Ok(record) if !page.add(record) => return Ok(page.continued(&after)),
-                    Ok(_) => {}
+                    Ok(record) if page.is_full_for(&record) => return Ok(page.continued(&after)),
+                    Ok(record) => page.add(record),
                     Err(unfit) => (self.complain)(&format!("{address}: {unfit}")),
                 }
                 after = Some(address.clone());
@@ -325,8 +326,11 @@ impl<S: Source> Worker<'_, S> {
         let mut last = None;
         for domain in real.into_iter().skip(start) {
             match self.policy.group(domain) {
-                Ok(group) if !page.add(group) => return Ok(page.continued(&last)),
-                Ok(_) => last = Some(domain.name.clone()),
+                Ok(group) if page.is_full_for(&group) => return Ok(page.continued(&last)),
+                Ok(group) => {
+                    page.add(group);
+                    last = Some(domain.name.clone());
+                }
                 Err(unfit) => (self.complain)(&format!("{}: {unfit}", domain.name)),
             }
         }
@@ -352,19 +356,20 @@ impl<T: Record> Filling<T> {
         Self { records: Vec::new(), bytes: 0 }
     }
 
-    /// Adds a record; false when it does not fit any more.
-    fn add(&mut self, record: T) -> bool {
-        let size = record.size();
-        if self.bytes + size > PAGE_BYTES {
-            return false;
-        }
-        self.bytes += size;
+    fn is_full_for(&self, record: &T) -> bool {
+        self.bytes + record.size() > PAGE_BYTES
+    }
+
+    fn add(&mut self, record: T) {
+        self.bytes += record.size();
         self.records.push(record);
-        true
     }
 
     fn continued(self, after: &Option<impl std::fmt::Display>) -> Page<T> {
-        Page { records: self.records, next: after.as_ref().map(|a| a.to_string().into_bytes()).unwrap_or_default() }
+        Page {
+            records: self.records,
+            next: after.as_ref().map(|a| a.to_string().into_bytes()).unwrap_or_default(),
+        }
     }
 
     fn last(self) -> Page<T> {
