@@ -15,13 +15,13 @@ fn tool(instance: &Instance, argv: &[&str], input: &str) -> Output {
 fn tools_name_what_is_wrong() {
     let instance = Instance::start();
     let table: [(&[&str], i32, &str); 8] = [
-        (&["vadddomain", "--password-fd", "0", "indimail.test"], 1, "indimail.test"),
-        (&["vadduser", "--password-fd", "0", "alice@indimail.test"], 1, "alice"),
-        (&["vadduser", "--password-fd", "0", "x@nowhere.test"], 1, "nowhere.test"),
+        (&["vadddomain", "--password-fd", "0", "indimail.test"], 100, "indimail.test"),
+        (&["vadduser", "--password-fd", "0", "alice@indimail.test"], 100, "alice"),
+        (&["vadduser", "--password-fd", "0", "x@nowhere.test"], 100, "nowhere.test"),
         (&["vuserinfo", "nobody@indimail.test"], 1, "nobody"),
         (&["vdeluser", "nobody@indimail.test"], 1, "nobody"),
         (&["vdominfo", "nowhere.test"], 1, "nowhere.test"),
-        (&["vuserinfo", "--no-such-option"], 2, "no-such-option"),
+        (&["vuserinfo", "--no-such-option"], 100, "no-such-option"),
         (&["setuidgid", "nobody-at-all", "true"], 111, "nobody-at-all"),
     ];
     for (argv, code, named) in table {

@@ -63,17 +63,30 @@ impl Editor {
     /// As [`Editor::add`].
     pub fn remove(&self, name: &DomainName) -> Answer<()> {
         let _lock = self.lock()?;
+        self.stop_accepting(name)?;
+        let assign = self.assign_dir.join("assign");
+        let wanted = format!("+{name}-");
+        self.at(&assign, |p| file::remove(p, wanted.as_bytes(), self.owner))?;
+        self.rebuild()
+    }
+
+    /// Stops accepting and routing mail for a domain; it stays in `users/assign`.
+    ///
+    /// # Errors
+    /// As [`Editor::add`].
+    pub fn close(&self, name: &DomainName) -> Answer<()> {
+        let _lock = self.lock()?;
+        self.stop_accepting(name)
+    }
+
+    fn stop_accepting(&self, name: &DomainName) -> Answer<()> {
         for list in ["rcpthosts", "chkrcptdomains"] {
             self.file(list, |p| file::remove(p, name.as_bytes(), self.owner))?;
         }
         if self.file("morercpthosts", |p| file::remove(p, name.as_bytes(), self.owner))? {
             self.compile_morercpthosts()?;
         }
-        self.file("virtualdomains", |p| file::remove(p, name.as_bytes(), self.owner))?;
-        let assign = self.assign_dir.join("assign");
-        let wanted = format!("+{name}-");
-        self.at(&assign, |p| file::remove(p, wanted.as_bytes(), self.owner))?;
-        self.rebuild()
+        self.file("virtualdomains", |p| file::remove(p, name.as_bytes(), self.owner)).map(|_| ())
     }
 
     /// Lists a domain in `chkrcptdomains`.

@@ -9,7 +9,7 @@ mod sql;
 mod sqlite;
 mod table;
 
-use crate::{Account, Address, Answer, DomainName, Limits, StoreKind, StoreSettings, UnixIds};
+use crate::{Account, Address, Answer, DomainName, Limits, SecretBytes, StoreKind, StoreSettings, UnixIds};
 
 /// A service that left a trace in `lastauth`: `add`, `pass`, `imap`, `pop3`, `webm`, ...; 1 to 10 lower or
 /// upper case letters and digits.
@@ -103,6 +103,17 @@ pub trait AccountStore: Send {
     /// Makes the row of this address as given, ids apart (a change of `active` moves it); `false` when there
     /// is none.
     fn update(&mut self, account: &Account) -> Answer<bool>;
+
+    /// Sets password and SCRAM secret and nothing else; `false` when there is no such account.
+    fn set_password(
+        &mut self,
+        address: &Address,
+        password: &SecretBytes,
+        scram: Option<&SecretBytes>,
+    ) -> Answer<bool>;
+
+    /// Takes an insertion back: the row and its ids, nothing else. `false` when there is none.
+    fn withdraw(&mut self, address: &Address) -> Answer<bool>;
 
     /// Removes an account and what belongs to it: ids, last logins, quota and limit rows, the alias of
     /// the same name and aliases that lead to it alone. `false` when there is none.

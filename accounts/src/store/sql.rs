@@ -380,6 +380,37 @@ impl<S: Sql> AccountStore for SqlStore<S> {
         })
     }
 
+    fn set_password(
+        &mut self,
+        address: &Address,
+        password: &SecretBytes,
+        scram: Option<&SecretBytes>,
+    ) -> Answer<bool> {
+        let [name, domain] = key(address);
+        let scram = scram.map_or(Value::Null, |s| s.expose().into());
+        let parameters = [password.expose().into(), scram, name, domain];
+        self.write(|s| {
+            let mut rows = 0;
+            for table in [Table::Active, Table::Inactive] {
+                let set = "pw_passwd = ?, scram = ? WHERE pw_name = ? AND pw_domain = ?";
+                rows += s.execute(&format!("UPDATE {} SET {set}", table.name()), &parameters)?;
+            }
+            Ok(rows > 0)
+        })
+    }
+
+    fn withdraw(&mut self, address: &Address) -> Answer<bool> {
+        let key = key(address);
+        self.write(|s| {
+            let mut rows = 0;
+            for table in [Table::Active, Table::Inactive, Table::Ids] {
+                let sql = format!("DELETE FROM {} WHERE pw_name = ? AND pw_domain = ?", table.name());
+                rows += s.execute(&sql, &key)?;
+            }
+            Ok(rows > 0)
+        })
+    }
+
     fn delete(&mut self, address: &Address) -> Answer<bool> {
         let [local, domain] = key(address);
         let text = address.to_string();

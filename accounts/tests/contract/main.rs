@@ -38,6 +38,7 @@ contract!(
     a_second_insert_is_refused,
     updates_move_between_active_and_inactive,
     deleting_takes_everything_along,
+    new_passwords_and_withdrawals,
     deleting_a_domain,
     pages_in_order,
     aliases_by_line,

@@ -106,6 +106,26 @@ pub(crate) fn deleting_takes_everything_along(settings: &StoreSettings) {
     assert!(store.account(&address("bob@example.com")).unwrap().is_some());
 }
 
+pub(crate) fn new_passwords_and_withdrawals(settings: &StoreSettings) {
+    let mut store = with(settings, &["ann@example.com"]);
+    let ann = address("ann@example.com");
+    let (hash, scram) = (b"$6$new$new".as_slice().into(), b"{CRAM}x".as_slice().into());
+    for active in [true, false] {
+        let changed = Account { active, gecos: "kept".into(), ..account("ann@example.com") };
+        store.update(&changed).unwrap();
+        assert!(store.set_password(&ann, &hash, Some(&scram)).unwrap());
+        let expected = Account { password: hash.clone(), scram: Some(scram.clone()), ..changed };
+        assert_eq!(store.account(&ann).unwrap().unwrap(), expected);
+    }
+    assert!(store.set_password(&ann, &hash, None).unwrap());
+    assert_eq!(store.account(&ann).unwrap().unwrap().scram, None);
+    assert!(!store.set_password(&address("bob@example.com"), &hash, None).unwrap());
+    store.add_alias(&ann, b"&x@example.org").unwrap();
+    assert!(store.withdraw(&ann).unwrap());
+    assert!(!store.withdraw(&ann).unwrap());
+    assert_eq!(store.aliases(&ann).unwrap().len(), 1, "an alias of this name was not part of the insertion");
+}
+
 pub(crate) fn deleting_a_domain(settings: &StoreSettings) {
     let mut store = with(settings, &["a@x.example", "b@x.example", "c@yx.example"]);
     store.update(&Account { active: false, ..account("b@x.example") }).unwrap();

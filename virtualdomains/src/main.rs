@@ -1,0 +1,16 @@
+//! One executable for all account commands.
+#![forbid(unsafe_code)]
+
+program::main!(
+    "vadmin",
+    [
+        virtualdomains::VADDDOMAIN,
+        virtualdomains::VDELDOMAIN,
+        virtualdomains::VADDUSER,
+        virtualdomains::VDELUSER,
+        virtualdomains::VPASSWD,
+        virtualdomains::VUSERINFO,
+        virtualdomains::VDOMINFO,
+        virtualdomains::VALIAS,
+    ]
+);
