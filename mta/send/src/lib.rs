@@ -9,6 +9,7 @@
 //! - [`clean`]: qmail-clean, the only one who removes files of the injection half;
 //! - [`send`]: qmail-send, schedules deliveries, records results, bounces;
 //! - [`queue_fix`]: queue-fix, creates and mends queue directories;
+//! - [`views`]: qmail-qread and qmail-qstat;
 //! - [`place`], [`log`], [`cleaner`]: what the programs share.
 //!
 //! Invariant: a crash of any of these programs at any point loses no message; a recipient may get
@@ -23,3 +24,4 @@ pub mod place;
 pub mod queue_fix;
 pub mod send;
 pub mod todo;
+pub mod views;

@@ -7,5 +7,7 @@ program::main!(
         mta_send::todo::PROGRAM,
         mta_send::clean::PROGRAM,
         mta_send::queue_fix::PROGRAM,
+        mta_send::views::QREAD_PROGRAM,
+        mta_send::views::QSTAT_PROGRAM,
     ]
 );
