@@ -7,10 +7,12 @@
 //! ```
 //!
 //! - [`tcpserver`]: the server; its bookkeeping, log lines and variables are pure;
+//! - [`tcp_env`]: what has to be asked about a client before its program starts;
 //! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one.
 
 #![forbid(unsafe_code)]
 
 pub mod rules;
+pub mod tcp_env;
 pub mod tcprules;
 pub mod tcpserver;

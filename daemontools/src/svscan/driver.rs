@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -356,7 +355,7 @@ impl<'a> Driver<'a> {
 
     fn notify(&self, message: &str) {
         let Some(path) = &self.settings.notify_socket else { return };
-        if let Err(e) = notify(path, message) {
+        if let Err(e) = unix::notify::send(path, message) {
             self.warn(&format!("unable to notify {}: {e}", path.display()));
         }
     }
@@ -434,20 +433,4 @@ fn pipe_or_more_descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
         }
         other => other,
     }
-}
-
-/// One datagram to a path, or to an abstract name written with `@`.
-fn notify(path: &Path, message: &str) -> io::Result<()> {
-    use std::os::linux::net::SocketAddrExt;
-    let socket = UnixDatagram::unbound()?;
-    match path.as_os_str().as_bytes().strip_prefix(b"@") {
-        Some(name) => {
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-            socket.send_to_addr(message.as_bytes(), &address)?;
-        }
-        None => {
-            socket.send_to(message.as_bytes(), path)?;
-        }
-    }
-    Ok(())
 }

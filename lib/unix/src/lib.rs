@@ -15,6 +15,8 @@
 //! - [`child`]: fork, exec and what became of the child;
 //! - [`process`]: processes that are not our children;
 //! - [`lock`]: whole-file locks;
+//! - [`notify`]: telling a service manager that we are ready;
+//! - [`resolve`]: names of addresses;
 //! - [`host`]: what the kernel knows about this process and this host;
 //! - [`clock`]: the two clocks, read here and passed on as values.
 //!
@@ -30,10 +32,12 @@ pub mod ids;
 pub mod lock;
 pub mod mail_users;
 pub mod name_service;
+pub mod notify;
 pub mod privilege;
 pub mod process;
 #[cfg(feature = "readiness")]
 pub mod readiness;
+pub mod resolve;
 pub mod signals;
 pub mod socket;
 pub mod wait;

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use ucspi_tcp::{tcprules, tcpserver};
+use ucspi_tcp::{tcp_env, tcprules, tcpserver};
 
-program::main!("ucspi-tcp", [tcpserver::PROGRAM, tcprules::PROGRAM, tcprules::CHECK_PROGRAM]);
+program::main!(
+    "ucspi-tcp",
+    [tcpserver::PROGRAM, tcp_env::PROGRAM, tcprules::PROGRAM, tcprules::CHECK_PROGRAM]
+);

@@ -47,6 +47,7 @@ pub static SPEC: Spec = Spec {
     operands: Operands { synopsis: "host port program [arg ...] | /socket program [arg ...]", min: 2, max: None },
     variables: &[
         Variable { name: "MAXPERIP", help: "Limit for one client; a rule that sets it counts more, and both more than -C." },
+        Variable { name: "NOTIFY_SOCKET", help: "Where to say that the socket is bound (set by systemd)." },
         Variable { name: "UID", help: "With -U: the user to become." },
         Variable { name: "GID", help: "With -U: the group to become." },
     ],
@@ -61,7 +62,8 @@ and 1. host 0, :: or nothing means all addresses, IPv6 and IPv4. A first operand
 no port.
 
 The program gets PROTO (TCP, TCP6 or UNIX), TCPLOCALIP, TCPLOCALPORT, TCPLOCALHOST, TCPREMOTEIP, TCPREMOTEPORT, TCPREMOTEHOST and TCPREMOTEINFO; on an IPv6 socket \
-the same with TCP6 as well; for a Unix socket UNIXLOCALPATH. With -p a name that is not confirmed becomes TCPPARANOID.
+the same with TCP6 as well; for a Unix socket UNIXLOCALPATH. With -p a name that is not confirmed becomes TCPPARANOID. \
+All that has to be looked up is looked up by tcp-env(1), which then becomes the program, so that no other connection waits; rules go by address.
 
 TERM closes the socket and ends tcpserver; running programs go on. HUP reads the file of -c and the database again. USR1 prints the connections. \
 When the limit of -c is reached, clients wait until a program ends; a client above its own limit is sent away.",

@@ -8,7 +8,7 @@ use program::Environment;
 const MAX_SHOWN: usize = 100;
 
 /// Variables that describe a connection: an earlier server's values must not survive.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 19] = [
     "PROTO",
     "TCPLOCALIP",
     "TCPLOCALPORT",
@@ -23,6 +23,10 @@ const VARIABLES: [&str; 15] = [
     "TCP6REMOTEIP",
     "TCP6REMOTEPORT",
     "TCP6INTERFACE",
+    "TCP6REMOTEHOST",
+    "TCP6REMOTEINFO",
+    "TCPPARANOID",
+    "TCP6PARANOID",
     "UNIXLOCALPATH",
 ];
 

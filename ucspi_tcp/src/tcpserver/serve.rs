@@ -19,6 +19,7 @@ use super::peers::{describe_unix, safe};
 use super::settings::{Address, Settings, Verbosity};
 use super::table::{Client, Connection, Table};
 use crate::rules::{Verdict, look_up};
+use crate::tcp_env;
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -92,12 +93,14 @@ impl<'a> Server<'a> {
     }
 
     fn serve(&mut self) -> Exit {
+        self.notify("READY=1\n");
         self.status("");
         while !self.stop {
             if let Err(e) = self.turn() {
                 self.error(&format!("unable to wait for connections: {e}"));
             }
         }
+        self.notify("STOPPING=1\n");
         self.listener.clean_up();
         self.step(&format!("sigterm: {}/{}", self.table.len(), self.table.limit()));
         Exit::OK
@@ -215,8 +218,16 @@ impl<'a> Server<'a> {
     fn launch(&self, accepted: &Accepted, environment: &Environment) -> io::Result<Pid> {
         let (program, args) = self.settings.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         nonblocking_off(accepted)?;
-        Launch::new(program)
-            .args(args)
+        let launch = if self.settings.lookups.any() && accepted.ends.is_some() {
+            // The same executable under another name.
+            Launch::new(unix::host::executable()?)
+                .arg0(tcp_env::SPEC.name)
+                .args(tcp_env::arguments(self.settings))
+                .args(&self.settings.command)
+        } else {
+            Launch::new(program).args(args)
+        };
+        launch
             .env_exactly(environment.to_vec())
             .descriptor(accepted.socket.as_fd(), 0)?
             .descriptor(accepted.socket.as_fd(), 1)?
@@ -269,6 +280,14 @@ impl<'a> Server<'a> {
                 self.rules = None;
                 self.error(&format!("unable to read {}: {e}", rules.path.display()));
             }
+        }
+    }
+
+    fn notify(&self, message: &str) {
+        if let Some(socket) = &self.settings.notify_socket
+            && let Err(e) = unix::notify::send(socket, message)
+        {
+            self.error(&format!("unable to notify {}: {e}", socket.display()));
         }
     }
 

@@ -144,6 +144,8 @@ pub struct Settings {
     pub lookups: Lookups,
     /// A file for the process id.
     pub pid_file: Option<PathBuf>,
+    /// Where to say that it is ready.
+    pub notify_socket: Option<PathBuf>,
     /// The environment for programs.
     pub environment: Environment,
 }
@@ -186,6 +188,9 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         _ => Verbosity::Errors,
     };
     let identity = identity(&parsed, &mut loader);
+    let mut environment = invocation.environment.clone();
+    // The programs are not the ones to report readiness.
+    environment.remove("NOTIFY_SOCKET");
     let settings = Settings {
         address,
         command,
@@ -204,7 +209,12 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         local_host,
         lookups,
         pid_file: path("e"),
-        environment: invocation.environment.clone(),
+        notify_socket: invocation
+            .environment
+            .get("NOTIFY_SOCKET")
+            .filter(|s| !s.is_empty())
+            .map(PathBuf::from),
+        environment,
     };
     loader.show("address", format_args!("{:?}", settings.address), "operand");
     loader.show("limit", format_args!("{:?}", settings.limit), "option -c");
