@@ -96,13 +96,19 @@ pub fn make_directories(instance: &Instance, ids: &MailIds) -> Result<()> {
     Ok(())
 }
 
+/// The name of the mail host of a domain.
+#[must_use]
+pub fn host_name(domain: &str) -> String {
+    format!("mail.{domain}")
+}
+
 /// Writes control files that are missing, and the choice of store.
 ///
 /// # Errors
 /// A file cannot be written.
 pub fn write_control_files(instance: &Instance, domain: &str, store: &Store, ids: &MailIds) -> Result<()> {
     let control = instance.control();
-    let host = format!("mail.{domain}");
+    let host = host_name(domain);
     let files = [
         ("me", host.clone()),
         ("locals", host.clone()),
@@ -173,7 +179,7 @@ pub fn write_certificate(instance: &Instance, domain: &str, ids: &MailIds) -> Re
     if path.exists() {
         return Ok(());
     }
-    let names = vec![format!("mail.{domain}"), domain.to_owned(), "localhost".to_owned()];
+    let names = vec![host_name(domain), domain.to_owned(), "localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).context("make a certificate")?;
     let pem = format!("{}{}", made.signing_key.serialize_pem(), made.cert.pem());
     unix::durable::replace(&path, pem.as_bytes(), 0o640, ids.owner("root", "qcerts"))

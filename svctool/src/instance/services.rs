@@ -26,12 +26,13 @@ struct Service {
     variables: Vec<(&'static str, String)>,
 }
 
-/// Writes all service directories, replacing what an earlier run wrote.
+/// Writes all service directories, replacing what an earlier run wrote. `host` is this mail host's
+/// name.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write_all(instance: &Instance, ports: Ports, ids: &MailIds) -> Result<()> {
-    for service in all(instance, ports) {
+pub fn write_all(instance: &Instance, host: &str, ports: Ports, ids: &MailIds) -> Result<()> {
+    for service in all(instance, host, ports) {
         write_one(instance, &service, ids).with_context(|| format!("service {}", service.name))?;
     }
     Ok(())
@@ -49,10 +50,11 @@ pub fn log(instance: &Instance, name: &str) -> PathBuf {
     instance.at("var/log/svc").join(name).join("current")
 }
 
-fn all(instance: &Instance, ports: Ports) -> Vec<Service> {
+fn all(instance: &Instance, host: &str, ports: Ports) -> Vec<Service> {
     let program = |name: &str| instance.program(name).display().to_string();
     let listener = |port: u16| {
-        let options = ["-v", "-H", "-R", "-l", "0", "-c", "100", "127.0.0.1"];
+        // Clients are all on this machine: no limit for each address, no questions about them.
+        let options = ["-v", "-D", "-H", "-R", "-c", "500", "-C", "0", "-b", "200", "-l", host, "127.0.0.1"];
         let mut command = vec![program("tcpserver")];
         command.extend(options.map(str::to_owned));
         command.extend([port.to_string(), program("qmail-smtpd")]);

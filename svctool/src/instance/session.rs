@@ -215,7 +215,7 @@ fn prepare(
         configuration::make_directories(instance, &ids)?;
         configuration::write_control_files(instance, &state.domain, store, &ids)?;
         configuration::write_certificate(instance, &state.domain, &ids)?;
-        services::write_all(instance, state.ports, &ids)?;
+        services::write_all(instance, &configuration::host_name(&state.domain), state.ports, &ids)?;
         Ok(instance.at("etc/indimail").display().to_string())
     })?;
     instance.remember(state)
