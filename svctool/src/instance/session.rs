@@ -320,9 +320,8 @@ fn populate(state: &mut State, enter: &[OsString]) -> Result<()> {
 fn maildir_of(enter: &[OsString], address: &str) -> Result<PathBuf> {
     let text = proof::run(enter, &["vuserinfo", "--json", address], "")?;
     let value: serde_json::Value = serde_json::from_str(&text).context("vuserinfo --json")?;
-    let row = value.as_array().and_then(|rows| rows.first()).unwrap_or(&value);
-    let home = row.get("home").and_then(serde_json::Value::as_str).context("vuserinfo --json: no home")?;
-    Ok(PathBuf::from(home).join("Maildir"))
+    let maildir = value.get("maildir").and_then(serde_json::Value::as_str);
+    maildir.map(PathBuf::from).context("vuserinfo --json: no maildir")
 }
 
 /// Random letters and digits that nobody confuses.
