@@ -206,7 +206,7 @@ impl<S: Source> Answers<S> {
             locked(&self.shared.throttle).failed(&key, login.remote_host, now.instant);
             return Ok(if found.is_some() { Verdict::Wrong } else { Verdict::Absent });
         }
-        locked(&self.shared.throttle).succeeded(&key);
+        locked(&self.shared.throttle).succeeded(&key, login.remote_host, now.instant);
         self.standing(found, login.service, now)
     }
 

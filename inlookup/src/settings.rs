@@ -65,7 +65,8 @@ tell the daemon what they changed.
 
 Passwords are checked by workers of their own, so that a flood of logins does not slow lookups down. An unknown \
 account costs as much work as a wrong password. After too many wrong passwords of an account, or from a remote \
-host, the answer is \"later\" at once, until the window is over.
+host, the answer is \"later\" at once, until the window is over; an account's failures do not count against hosts \
+from which its owner has logged in within a day, and loopback addresses are not counted as hosts.
 
 SIGHUP forgets remembered answers and failures, SIGUSR1 logs a line of counters, SIGTERM stops.",
     usage_exit: 2,

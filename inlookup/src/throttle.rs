@@ -5,6 +5,10 @@
 //! nothing sleeps, and the right password is not told from a wrong one. Unknown accounts are counted
 //! like known ones. A right password clears the account's counter but not the host's, else an
 //! attacker with one account of his own could go on for ever. A limit of 0 switches a counter off.
+//!
+//! An account's counter does not count against a host from which its owner has logged in lately, so
+//! that somebody else's guesses do not lock her out; the host's counter still does. The host itself
+//! (no name, or a loopback address: a web mail, a proxy) is never counted as a host and never known.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +27,8 @@ pub struct Limits {
 
 /// The most accounts and hosts that are counted at a time; the oldest are forgotten first.
 pub const CAPACITY: usize = 65_536;
+/// How long a host is known as the owner's after a login.
+pub const KNOWN: Duration = Duration::from_secs(24 * 3600);
 
 /// The counters.
 #[derive(Debug)]
@@ -30,33 +36,44 @@ pub struct Throttle {
     limits: Limits,
     accounts: Expiring<u32>,
     hosts: Expiring<u32>,
+    /// Account and host of successful logins.
+    known: Expiring<()>,
 }
 
 impl Throttle {
     /// No failures yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, accounts: Expiring::new(CAPACITY), hosts: Expiring::new(CAPACITY) }
+        Self {
+            limits,
+            accounts: Expiring::new(CAPACITY),
+            hosts: Expiring::new(CAPACITY),
+            known: Expiring::new(CAPACITY),
+        }
     }
 
-    /// Must this login wait? An empty `host` is a local login and is not counted as a host.
+    /// Must this login wait? `host` is empty for a local login.
     #[must_use]
     pub fn is_over(&self, account: &[u8], host: &[u8], now: Instant) -> bool {
-        over(&self.accounts, account, self.limits.account, now)
-            || over(&self.hosts, host, self.limits.host, now)
+        let known = || !is_here(host) && self.known.get(&pair(account, host), now).is_some();
+        (over(&self.accounts, account, self.limits.account, now) && !known())
+            || (!is_here(host) && over(&self.hosts, host, self.limits.host, now))
     }
 
     /// A password was wrong, or the account unknown.
     pub fn failed(&mut self, account: &[u8], host: &[u8], now: Instant) {
         count(&mut self.accounts, account, self.limits.window, now);
-        if !host.is_empty() {
+        if !is_here(host) {
             count(&mut self.hosts, host, self.limits.window, now);
         }
     }
 
     /// A password was right.
-    pub fn succeeded(&mut self, account: &[u8]) {
+    pub fn succeeded(&mut self, account: &[u8], host: &[u8], now: Instant) {
         self.accounts.remove(account);
+        if !is_here(host) {
+            self.known.insert(pair(account, host), (), KNOWN, now);
+        }
     }
 
     /// Forgets all failures.
@@ -64,6 +81,16 @@ impl Throttle {
         self.accounts.clear();
         self.hosts.clear();
     }
+}
+
+/// Is it this host, or a program on it that speaks for others?
+fn is_here(host: &[u8]) -> bool {
+    let address = std::str::from_utf8(host).ok().and_then(|h| h.parse::<std::net::IpAddr>().ok());
+    host.is_empty() || host == b"localhost" || address.is_some_and(|a| a.to_canonical().is_loopback())
+}
+
+fn pair(account: &[u8], host: &[u8]) -> Vec<u8> {
+    [account, b"\0", host].concat()
 }
 
 fn over(table: &Expiring<u32>, key: &[u8], limit: u32, now: Instant) -> bool {
@@ -107,8 +134,9 @@ mod tests {
         let mut t = throttle(0, 2);
         t.failed(b"a@x", b"192.0.2.1", now);
         t.failed(b"b@x", b"192.0.2.1", now);
-        t.succeeded(b"a@x");
+        t.succeeded(b"a@x", b"192.0.2.1", now);
         assert!(t.is_over(b"own@x", b"192.0.2.1", now));
+        assert!(t.is_over(b"a@x", b"192.0.2.1", now));
         assert!(!t.is_over(b"own@x", b"192.0.2.2", now));
         assert!(!t.is_over(b"own@x", b"", now));
     }
@@ -119,8 +147,37 @@ mod tests {
         let mut t = throttle(1, 0);
         t.failed(b"a@x", b"", now);
         assert!(t.is_over(b"a@x", b"", now));
-        t.succeeded(b"a@x");
+        t.succeeded(b"a@x", b"", now);
         assert!(!t.is_over(b"a@x", b"", now));
+    }
+
+    #[test]
+    fn guesses_do_not_lock_the_owner_out_where_she_is_known() {
+        let now = Instant::now();
+        let mut t = throttle(1, 0);
+        t.succeeded(b"a@x", b"192.0.2.9", now);
+        t.succeeded(b"a@x", b"", now);
+        t.failed(b"a@x", b"198.51.100.1", now);
+        assert!(t.is_over(b"a@x", b"198.51.100.1", now) && t.is_over(b"a@x", b"", now));
+        assert!(!t.is_over(b"a@x", b"192.0.2.9", now));
+        // Only hers, and not for ever.
+        t.failed(b"b@x", b"198.51.100.1", now);
+        assert!(t.is_over(b"b@x", b"192.0.2.9", now));
+        let tomorrow = now + KNOWN;
+        t.failed(b"a@x", b"198.51.100.1", tomorrow);
+        assert!(t.is_over(b"a@x", b"192.0.2.9", tomorrow));
+    }
+
+    #[test]
+    fn programs_on_this_host_that_speak_for_others_are_not_shut_out() {
+        let now = Instant::now();
+        let mut t = throttle(0, 1);
+        for here in [&b""[..], b"127.0.0.1", b"127.8.9.1", b"::1", b"::ffff:127.0.0.1", b"localhost"] {
+            t.failed(b"a@x", here, now);
+            assert!(!t.is_over(b"a@x", here, now), "{}", here.escape_ascii());
+        }
+        t.failed(b"a@x", b"2001:db8::1", now);
+        assert!(t.is_over(b"a@x", b"2001:db8::1", now));
     }
 
     #[test]

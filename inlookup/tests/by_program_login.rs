@@ -28,7 +28,7 @@ fn with_module(etc: Etc, root: &Path) -> Etc {
               account [success=done user_unknown=ignore default=die] pam_multi.so\n\
               account required pam_unix.so\n\
               session required pam_unix.so\n";
-    let conf = format!("inlookup_socket {}/run/inlookup.sock\ntimeout 5000\n", root.display());
+    let conf = format!("inlookup_socket {}/run/inlookup.sock\nlogin_timeout 5000\n", root.display());
     etc.library(&module(), "security/pam_multi.so")
         .pam("indimail-try", &own)
         .pam("su", su)

@@ -25,7 +25,7 @@ impl Daemon {
         Self(match (socket, arguments.timeout) {
             (Some(socket), Some(timeout)) => Ok((socket, timeout)),
             (socket, timeout) => Conf::load().map_err(|e| e.to_string()).map(|conf| {
-                (socket.unwrap_or(conf.inlookup_socket), timeout.or(conf.timeout).unwrap_or(PATIENCE))
+                (socket.unwrap_or(conf.inlookup_socket), timeout.or(conf.login_timeout).unwrap_or(PATIENCE))
             }),
         })
     }

@@ -7,9 +7,11 @@
 //! nssd_socket /run/indimail/nssd.sock
 //! inlookup_socket /run/indimail/inlookup.sock
 //! timeout 1000
+//! login_timeout 5000
 //! ```
 //!
-//! `timeout` is in milliseconds, 100 to 30000, for one question in all. Every line may be absent, and
+//! `timeout` is for one question of the NSS module in all, `login_timeout` for one of the PAM module
+//! (a password hash takes its time); both in milliseconds, 100 to 30000. Every line may be absent, and
 //! so may the file.
 
 use std::fs::File;
@@ -31,8 +33,10 @@ pub struct Conf {
     pub nssd_socket: PathBuf,
     /// Where `inlookup` listens.
     pub inlookup_socket: PathBuf,
-    /// How long one question may take; `None`: each module has its own default.
+    /// How long one question of the NSS module may take; `None`: its own default.
     pub timeout: Option<Duration>,
+    /// How long one question of the PAM module may take; `None`: its own default.
+    pub login_timeout: Option<Duration>,
 }
 
 /// Why the file does not count. A module then has no daemon to ask: it cannot tell.
@@ -46,7 +50,7 @@ pub enum ConfError {
     NotRoots,
     /// A line of it is wrong.
     #[error(
-        "{PATH}:{0}: expected nssd_socket /PATH, inlookup_socket /PATH or timeout MILLISECONDS (100 to 30000)"
+        "{PATH}:{0}: expected nssd_socket or inlookup_socket with a /PATH, or timeout or login_timeout with MILLISECONDS (100 to 30000)"
     )]
     Line(usize),
     /// It is longer than 16 KiB.
@@ -60,6 +64,7 @@ impl Default for Conf {
             nssd_socket: PathBuf::from(crate::identity::DEFAULT_SOCKET),
             inlookup_socket: PathBuf::from(crate::mail::DEFAULT_SOCKET),
             timeout: None,
+            login_timeout: None,
         }
     }
 }
@@ -116,17 +121,17 @@ impl Conf {
         match name {
             b"nssd_socket" => self.nssd_socket = path()?,
             b"inlookup_socket" => self.inlookup_socket = path()?,
-            b"timeout" => {
-                let milliseconds = std::str::from_utf8(value).ok()?.parse().ok()?;
-                if !(100..=30_000).contains(&milliseconds) {
-                    return None;
-                }
-                self.timeout = Some(Duration::from_millis(milliseconds));
-            }
+            b"timeout" => self.timeout = Some(milliseconds(value)?),
+            b"login_timeout" => self.login_timeout = Some(milliseconds(value)?),
             _ => return None,
         }
         Some(())
     }
+}
+
+fn milliseconds(value: &[u8]) -> Option<Duration> {
+    let number = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (100..=30_000).contains(&number).then(|| Duration::from_millis(number))
 }
 
 #[cfg(test)]
@@ -135,10 +140,11 @@ mod tests {
 
     #[test]
     fn lines_set_values_and_the_rest_keeps_its_default() {
-        let conf = Conf::parse(b"# c\n\n  nssd_socket\t/a/b \ntimeout 250\n").unwrap();
+        let conf = Conf::parse(b"# c\n\n  nssd_socket\t/a/b \ntimeout 250\nlogin_timeout 7000\n").unwrap();
         assert_eq!(conf.nssd_socket, Path::new("/a/b"));
         assert_eq!(conf.inlookup_socket, Path::new(crate::mail::DEFAULT_SOCKET));
         assert_eq!(conf.timeout, Some(Duration::from_millis(250)));
+        assert_eq!(conf.login_timeout, Some(Duration::from_millis(7000)));
         assert_eq!(Conf::parse(b"").unwrap(), Conf::default());
     }
 
@@ -150,6 +156,7 @@ mod tests {
             "timeout 99",
             "timeout 30001",
             "timeout x",
+            "login_timeout 1",
             "shiny 1",
             "timeout 100 200",
         ] {
