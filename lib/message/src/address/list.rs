@@ -133,7 +133,7 @@ impl<'a> Parser<'a> {
     /// `word *("." word) ["@" domain]`
     fn address(&mut self) -> Result<Found, SyntaxError> {
         let local_place = self.dotted(false)?;
-        let raw: Vec<u8> = self.collect(&local_place);
+        let raw = unfolded(&self.collect(&local_place));
         let local = unquote(&raw).ok_or_else(|| self.error("a local part with a broken quote"))?;
         if !self.is_special(b'@') {
             let address = Address { local, domain: None };
@@ -185,6 +185,19 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// Without line ends that are not quoted: they fold the field and belong to no address.
+fn unfolded(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut quoted = false;
+    for &byte in raw {
+        if quoted || !b"\r\n".contains(&byte) {
+            out.push(byte);
+        }
+        quoted = byte == b'\\' && !quoted;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +223,7 @@ mod tests {
         assert_eq!(all("\"a b\"@c, a . b @ c . d"), ["a b@c", "a.b@c.d"]);
         assert_eq!(all("u@[127.0.0.1]"), ["u@[127.0.0.1]"]);
         assert_eq!(all("a\n <b@c>\r\n\t,d"), ["b@c", "d"]);
+        assert_eq!(all("\"a\r\n b\"@c"), ["a b@c"]);
         assert_eq!(all(""), Vec::<String>::new());
     }
 
