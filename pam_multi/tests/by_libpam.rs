@@ -40,8 +40,12 @@ fn client() -> &'static Path {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("client");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client.c");
-        let made =
-            Command::new("gcc").args(["-Wall", "-Werror", "-o"]).arg(&path).arg(source).arg("-lpam").status();
+        let made = Command::new("gcc")
+            .args(["-Wall", "-Werror", "-o"])
+            .arg(&path)
+            .arg(source)
+            .args(["-lpam", "-pthread"])
+            .status();
         assert!(made.expect("gcc").success());
         (dir, path)
     });
@@ -78,14 +82,7 @@ impl Stack {
 
     /// Answers each question with what `answer` says.
     fn answers(&self, answer: impl Fn(&Request<'_>) -> Reply + Send + 'static) {
-        self.daemon(move |mut stream| {
-            while let Some(bytes) = whole_frame(&mut stream) {
-                let (frame, _) = frame::split(&bytes, MAX_FRAME).unwrap().unwrap();
-                let mut out = Vec::new();
-                answer(&Request::decode(&frame).unwrap()).encode(&mut out).unwrap();
-                stream.write_all(&out).unwrap();
-            }
-        });
+        self.daemon(move |stream| answer_all(stream, &answer));
     }
 
     fn run(&self, user: &str, operations: &[&str]) -> Vec<(String, String)> {
@@ -118,6 +115,15 @@ fn finish(mut command: Command) -> Vec<(String, String)> {
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}: {text}");
     text.lines().map(|l| l.split_once(' ').unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+}
+
+fn answer_all(mut stream: UnixStream, answer: &dyn Fn(&Request<'_>) -> Reply) {
+    while let Some(bytes) = whole_frame(&mut stream) {
+        let (frame, _) = frame::split(&bytes, MAX_FRAME).unwrap().unwrap();
+        let mut out = Vec::new();
+        answer(&Request::decode(&frame).unwrap()).encode(&mut out).unwrap();
+        stream.write_all(&out).unwrap();
+    }
 }
 
 fn whole_frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
@@ -357,6 +363,32 @@ fn closed_standard_descriptors_and_many_rounds_leak_nothing() {
         assert_eq!(lines[1].1, "0", "{lines:?}");
         assert_eq!(lines[0], lines[2], "descriptors before and after");
     }
+}
+
+#[test]
+fn loading_and_unloading_a_thousand_times_keeps_memory_where_it_was() {
+    let stack = Stack::alone("");
+    stack.answers(directory);
+    let lines =
+        stack.run("jane@example.com", &["password=secret", "again=100", "memory", "again=1000", "memory"]);
+    assert_eq!((lines[0].1.as_str(), lines[2].1.as_str()), ("0", "0"));
+    let kib = |n: usize| lines[n].1.parse::<i64>().unwrap();
+    assert!(kib(3) - kib(1) < 1024, "{} KiB, then {} KiB", kib(1), kib(3));
+}
+
+#[test]
+fn threads_and_signals_do_not_disturb_it() {
+    let stack = Stack::alone("");
+    stack.answers(directory);
+    let lines = stack.run("jane@example.com", &["password=secret", "alarms", "again=100", "descriptors"]);
+    assert_eq!(lines[0].1, "0");
+    let stack = Stack::alone("");
+    stack.daemon(|stream| {
+        std::thread::spawn(move || answer_all(stream, &directory));
+    });
+    let lines =
+        stack.run("jane@example.com", &["password=secret", "descriptors", "parallel=8", "descriptors"]);
+    assert_eq!((lines[1].1.as_str(), &lines[0]), ("0", &lines[2]));
 }
 
 #[test]

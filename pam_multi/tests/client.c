@@ -8,15 +8,21 @@
  *   close0 close1 close2   closes that descriptor
  *   descriptors    prints how many descriptors are open: "descriptors NUMBER"
  *   again=N        N times pam_start, pam_authenticate with the next password, pam_end
+ *   parallel=N     N threads that each do that 50 times
+ *   alarms         from now on SIGALRM every millisecond, without SA_RESTART
+ *   memory         prints the resident memory in KiB: "memory NUMBER"
  * Output goes to descriptor 9, so that the standard ones may be closed.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <pthread.h>
 #include <security/pam_appl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static const char *passwords[16];
@@ -30,13 +36,17 @@ static void say(const char *format, ...)
     va_end(list);
 }
 
+/* `data` is the one password of a thread, else the passwords come from the list. */
 static int converse(int count, const struct pam_message **messages, struct pam_response **replies, void *data)
 {
-    (void)data;
     struct pam_response *all = calloc((size_t)count, sizeof *all);
     for (int i = 0; i < count; i++) {
         if (messages[i]->msg_style != PAM_PROMPT_ECHO_OFF)
             continue;
+        if (data) {
+            all[i].resp = strdup(data);
+            continue;
+        }
         if (used == given) {
             free(all);
             return PAM_CONV_ERR;
@@ -64,10 +74,71 @@ static int descriptors(void)
     return count;
 }
 
+static int memory(void)
+{
+    char line[256];
+    int kib = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, status))
+        sscanf(line, "VmRSS: %d", &kib);
+    fclose(status);
+    return kib;
+}
+
+static char **arguments;
+
+static int again(int rounds, const char *password)
+{
+    struct pam_conv conversation = { converse, (void *)password };
+    int code = PAM_SUCCESS;
+    while (rounds-- > 0 && code == PAM_SUCCESS) {
+        pam_handle_t *handle = NULL;
+        code = pam_start_confdir(arguments[2], arguments[3], &conversation, arguments[1], &handle);
+        if (code == PAM_SUCCESS)
+            code = pam_authenticate(handle, 0);
+        pam_end(handle, code);
+    }
+    return code;
+}
+
+static void *thread(void *password)
+{
+    return (void *)(long)again(50, password);
+}
+
+static int parallel(int count, const char *password)
+{
+    pthread_t threads[64];
+    int worst = 0;
+    for (int i = 0; i < count; i++)
+        pthread_create(&threads[i], NULL, thread, (void *)password);
+    for (int i = 0; i < count; i++) {
+        void *code = NULL;
+        pthread_join(threads[i], &code);
+        if (code)
+            worst = (int)(long)code;
+    }
+    return worst;
+}
+
+static void tick(int number)
+{
+    (void)number;
+}
+
+static void alarms(void)
+{
+    struct sigaction action = { .sa_handler = tick };
+    struct itimerval every = { { 0, 1000 }, { 0, 1000 } };
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &every, NULL);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4)
         return 2;
+    arguments = argv;
     struct pam_conv conversation = { converse, NULL };
     pam_handle_t *handle = NULL;
     int code = pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &handle);
@@ -102,18 +173,13 @@ int main(int argc, char **argv)
         } else if (!strcmp(op, "descriptors")) {
             say("descriptors %d\n", descriptors());
         } else if (!strncmp(op, "again=", 6)) {
-            int first = used;
-            for (int n = atoi(op + 6); n > 0; n--) {
-                pam_handle_t *other = NULL;
-                used = first;
-                code = pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &other);
-                if (code == PAM_SUCCESS)
-                    code = pam_authenticate(other, 0);
-                pam_end(other, code);
-                if (code != PAM_SUCCESS)
-                    break;
-            }
-            say("again %d\n", code);
+            say("again %d\n", code = again(atoi(op + 6), passwords[used]));
+        } else if (!strncmp(op, "parallel=", 9)) {
+            say("parallel %d\n", code = parallel(atoi(op + 9), passwords[used]));
+        } else if (!strcmp(op, "alarms")) {
+            alarms();
+        } else if (!strcmp(op, "memory")) {
+            say("memory %d\n", memory());
         } else {
             return 2;
         }
