@@ -26,7 +26,7 @@ pub enum Map {
 }
 
 /// One question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// A user by name.
     UserByName(&'a [u8]),
@@ -51,6 +51,26 @@ pub enum Request<'a> {
     Flush(Key<'a>),
     /// Counters of the daemon.
     Status,
+}
+
+/// For logs: names as text, escaped.
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (what, name) = match *self {
+            Self::UserById(id) => return write!(f, "user {id}"),
+            Self::GroupById(id) => return write!(f, "group {id}"),
+            Self::Page { map, cursor } if cursor.is_empty() => return write!(f, "first of {map:?}"),
+            Self::UserByName(name) => ("user", name),
+            Self::GroupByName(name) => ("group", name),
+            Self::ShadowByName(name) => ("shadow", name),
+            Self::GroupsOf(name) => ("groups of", name),
+            Self::Page { cursor, .. } => ("list after", cursor),
+            Self::Flush(Key::All) => ("flush", b"all".as_slice()),
+            Self::Flush(Key::Address(name) | Key::Domain(name)) => ("flush", name),
+            Self::Status => ("status", b"".as_slice()),
+        };
+        write!(f, "{what} {}", name.escape_ascii())
+    }
 }
 
 impl<'a> Request<'a> {

@@ -1,0 +1,279 @@
+//! The daemon itself, on a store of its own.
+
+mod house;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use e2e::kit::{self, run};
+use house::{House, furnished, ids};
+use lookup::identity::{Map, Reply, Request};
+use lookup::{Key, Unavailable};
+use unix::Signal;
+
+#[test]
+fn users_groups_and_shadow_from_a_real_store() {
+    let house = furnished();
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    let ann = client.user(b"ann@example.org").unwrap().unwrap();
+    assert_eq!((ann.uid, ann.gid, ann.gecos.as_slice()), (8001, 8001, &b"Ann Example"[..]));
+    assert_eq!((ann.home.as_slice(), ann.shell.as_slice()), (&b"/home/mail/ann"[..], &b"/bin/sh"[..]));
+    let bob = client.user(b"bob@example.org").unwrap().unwrap();
+    assert_eq!((bob.uid, bob.gid), (7001, 7001));
+    assert_eq!(client.user(b"off@example.org").unwrap().unwrap().shell, b"/usr/sbin/nologin");
+    assert_eq!(client.user(b"nobody@example.org"), Ok(None));
+    let Reply::Group(group) = client.ask(&Request::GroupById(7002)).unwrap() else { panic!() };
+    assert_eq!(group.name, b"second.example");
+    assert_eq!(client.ask(&Request::GroupsOf(b"ann@example.org")), Ok(Reply::Groups(vec![7001])));
+    let Reply::Shadow(shadow) = client.ask(&Request::ShadowByName(b"ann@example.org")).unwrap() else {
+        panic!()
+    };
+    assert_eq!(shadow.password, b"*");
+    let Reply::Users(page) = client.ask(&Request::Page { map: Map::Passwd, cursor: b"" }).unwrap() else {
+        panic!()
+    };
+    assert_eq!(page.records.len(), 4);
+}
+
+#[test]
+fn hashes_leave_only_when_the_configuration_says_so() {
+    let house = furnished();
+    house.configure("shadow_hashes yes\n");
+    let daemon = house.start(&[]);
+    let Reply::Shadow(shadow) = daemon.client().ask(&Request::ShadowByName(b"ann@example.org")).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(shadow.password, b"$6$salt$hash");
+    let Reply::Shadow(shadow) = daemon.client().ask(&Request::ShadowByName(b"bob@example.org")).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(shadow.password, b"*");
+}
+
+#[test]
+fn the_socket_is_for_everybody_and_a_second_daemon_is_refused() {
+    let house = furnished();
+    let _daemon = house.start(&[]);
+    assert_eq!(std::fs::metadata(house.socket()).unwrap().permissions().mode() & 0o777, 0o666);
+    let second = run(&mut house.command(&[]));
+    assert_eq!(second.code, 1);
+    assert!(second.stderr.contains("another process listens"), "{}", second.stderr);
+}
+
+#[test]
+fn a_store_that_is_away_is_no_reason_to_say_no() {
+    let house = furnished();
+    house.configure("positive_ttl 0\nnegative_ttl 0\n");
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    assert!(client.user(b"ann@example.org").unwrap().is_some());
+    house.break_store();
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("configuration read again");
+    assert_eq!(client.user(b"ann@example.org"), Err(Unavailable::Backend));
+    assert_eq!(client.user(b"nobody@example.org"), Err(Unavailable::Backend));
+    assert!(daemon.log().contains("warning: "), "{}", daemon.log());
+    house.mend_store();
+    assert!(client.user(b"ann@example.org").unwrap().is_some(), "it comes back by itself");
+}
+
+#[test]
+fn answers_are_remembered_until_a_flush_or_a_reload() {
+    let house = furnished();
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    assert!(client.user(b"ann@example.org").unwrap().is_some());
+    assert!(client.user(b"new@example.org").unwrap().is_none());
+    house.remove("ann@example.org");
+    house.account("new@example.org", None, |_| {});
+    assert!(client.user(b"ann@example.org").unwrap().is_some(), "remembered");
+    assert!(client.user(b"new@example.org").unwrap().is_none(), "remembered");
+    client.flush(Key::Address(b"ann@example.org")).unwrap();
+    assert!(client.user(b"ann@example.org").unwrap().is_none());
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("answers forgotten");
+    assert!(client.user(b"new@example.org").unwrap().is_some());
+}
+
+#[test]
+fn a_reload_takes_new_rules_and_a_broken_file_keeps_the_old_ones() {
+    let house = furnished();
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    let shell =
+        |client: &mut lookup::identity::Client| client.user(b"bob@example.org").unwrap().unwrap().shell;
+    assert_eq!(shell(&mut client), b"/bin/sh");
+    house.configure("shell /bin/bash\nminimum_uid 7500\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("configuration read again");
+    assert_eq!(client.user(b"bob@example.org"), Ok(None), "7001 is below the floor now");
+    assert_eq!(client.user(b"ann@example.org").unwrap().unwrap().shell, b"/bin/bash");
+    house.configure("shell relative\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("configuration not changed");
+    assert_eq!(client.user(b"ann@example.org").unwrap().unwrap().shell, b"/bin/bash");
+}
+
+#[test]
+fn signals_status_and_a_clean_end() {
+    let house = furnished();
+    let mut daemon = house.start(&["-d", "debug"]);
+    daemon.client().user(b"ann@example.org").unwrap();
+    daemon.signal(Signal::SIGUSR1);
+    daemon.until_logged("notice: connections ");
+    assert!(daemon.log().contains("ann@example.org"), "debug names the question");
+    assert!(daemon.counter("requests") > 0);
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.process.wait_within(kit::PATIENCE).success());
+    assert!(daemon.log().ends_with("nssd: notice: stopped\n"), "{}", daemon.log());
+    // The next one takes the place over.
+    let again = house.start(&[]);
+    assert!(again.client().user(b"ann@example.org").unwrap().is_some());
+}
+
+#[test]
+fn readiness_is_a_newline() {
+    use std::io::Read;
+    let house = furnished();
+    let (mut read, write) = std::io::pipe().unwrap();
+    let mut command = house.command(&[]);
+    // The pipe's end becomes descriptor 0, and is passed on as 9.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "exec 9>&0 0</dev/null; exec \"$0\""]).arg(command.get_program());
+    shell.env_clear().envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).env("READY_FD", "9");
+    shell.stdin(write).stderr(Stdio::null());
+    command = shell;
+    let running = kit::Running::start(&mut command);
+    drop(command);
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "\n");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn configuration_faults_name_file_line_and_remedy() {
+    let house = House::new();
+    house.configure(
+        "# fine\nshell bin/sh\nthreads 900\nenumeration some\nshadow_hashes maybe\nminimum_uid -1\n",
+    );
+    let out = run(&mut house.command(&["--check-config"]));
+    assert_eq!(out.code, 1);
+    let file = house.at("nssd.conf").display().to_string();
+    for line in [
+        ":2: shell bin/sh: expected an absolute path of at most 128 bytes",
+        ":3: threads 900: expected a number from 1 to 64",
+        ":4: enumeration some: expected off, root or all",
+        ":5: shadow_hashes maybe: expected yes or no",
+        ":6: minimum_uid -1: expected a number from 0 to 4294967295",
+    ] {
+        assert!(out.stderr.contains(&format!("nssd: fatal: {file}{line}")), "{line} not in {}", out.stderr);
+    }
+    house.configure("getpwnam SELECT \\\n 1\nspeed 9\n");
+    let out = run(&mut house.command(&["--check-config"]));
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    assert!(
+        out.stderr.contains(&format!("nssd: warning: {file}:1: getpwnam: no longer used")),
+        "{}",
+        out.stderr
+    );
+    assert!(out.stderr.contains(&format!("nssd: warning: {file}:3: speed: unknown key")), "{}", out.stderr);
+}
+
+#[test]
+fn a_named_file_must_exist_and_the_usual_one_need_not() {
+    let house = House::new();
+    assert_eq!(run(&mut house.command(&["--check-config"])).code, 0);
+    let missing = house.at("other.conf").display().to_string();
+    let out = run(&mut house.command(&["-f", &missing, "--check-config"]));
+    assert_eq!(out.code, 1);
+    assert!(out.stderr.contains(&missing), "{}", out.stderr);
+    assert_eq!(run(&mut house.command(&["-x"])).code, 2);
+    assert_eq!(run(&mut house.command(&["-d", "loud", "--check-config"])).code, 1);
+}
+
+#[test]
+fn settings_show_where_they_come_from() {
+    let house = House::new();
+    house.configure("shell /bin/sh\n");
+    let out = run(&mut house.command(&["--show-settings"])).ok();
+    assert!(
+        out.stdout.lines().any(|l| l.starts_with("shell") && l.ends_with("nssd.conf:1")),
+        "{}",
+        out.stdout
+    );
+    assert!(
+        out.stdout.lines().any(|l| l.starts_with("minimum_uid") && l.ends_with("default")),
+        "{}",
+        out.stdout
+    );
+}
+
+/// Asks in the protocol's own bytes and prints code and reply status of each request.
+const ASK: &str = r#"
+import socket, struct, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+stream = connection.makefile("rwb")
+for code, fields in [(1, [b"ann@example.org"]), (5, [b"ann@example.org"]), (7, [b""]), (8, [b""]), (9, [b""]),
+                     (10, [b"\0", b""]), (11, [])]:
+    body = b"".join(struct.pack(">H", len(f)) + f for f in fields)
+    stream.write(struct.pack(">IBBH", 4 + len(body), 1, code, 0) + body)
+    stream.flush()
+    length, version, status, flags = struct.unpack(">IBBH", stream.read(8))
+    reply = stream.read(length - 4)
+    print(code, version, status, len(reply))
+"#;
+
+#[test]
+fn an_ordinary_user_gets_no_shadow_no_list_no_flush_and_no_status() {
+    let house = furnished();
+    let _daemon = house.start(&[]);
+    let ask = |uid: u32| {
+        let mut python = Command::new("python3");
+        python.args(["-c", ASK]).arg(house.socket()).uid(uid).gid(uid).current_dir("/");
+        let lines = run(&mut python).ok().stdout;
+        let of = |line: &str| line.split(' ').map(|n| n.parse().unwrap()).collect::<Vec<usize>>();
+        lines.lines().map(of).collect::<Vec<_>>()
+    };
+    let refused = |code| vec![code, 1, 6, 0];
+    // An empty last page is one empty field.
+    let empty = |code| vec![code, 1, 0, 2];
+    let nobody = ask(65_534);
+    assert_eq!(nobody[0][..3], [1, 1, 0], "a public record is for everybody");
+    assert_eq!(nobody[1..], [refused(5), empty(7), empty(8), refused(9), refused(10), refused(11)]);
+    let root = ask(0);
+    assert!(root.iter().all(|line| line[2] == 0), "{root:?}");
+    assert!(root[2][3] > 100 && root[4][3] > 100, "root gets the lists: {root:?}");
+}
+
+#[test]
+fn hostile_rows_do_not_reach_anybody() {
+    let house = House::new();
+    house.domain("low.example", ids(100, 100));
+    house.domain("root.example", ids(0, 0));
+    house.domain("example.org", ids(7001, 7001));
+    house.account("a@low.example", None, |_| {});
+    house.account("b@root.example", None, |_| {});
+    house.account("c@example.org", Some(ids(0, 0)), |_| {});
+    house.account("d@example.org", None, |_| {});
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    for name in ["a@low.example", "b@root.example", "c@example.org"] {
+        assert_eq!(client.user(name.as_bytes()), Ok(None), "{name}");
+    }
+    let Reply::Users(page) = client.ask(&Request::Page { map: Map::Passwd, cursor: b"" }).unwrap() else {
+        panic!()
+    };
+    let names: Vec<_> = page.records.iter().map(|r| r.name.clone()).collect();
+    assert_eq!(names, [b"d@example.org".to_vec()]);
+    let Reply::GroupPage(page) = client.ask(&Request::Page { map: Map::Group, cursor: b"" }).unwrap() else {
+        panic!()
+    };
+    assert_eq!(page.records.len(), 1);
+    assert!(daemon.log().contains("below minimum_uid"), "{}", daemon.log());
+}
