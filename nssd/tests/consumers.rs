@@ -1,0 +1,299 @@
+//! Real programs that ask libc, with the real module and the real daemon, in a private view of the
+//! machine: nothing of the machine's own /etc is touched.
+
+mod house;
+
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e::kit::{self, Etc, Output, run};
+use house::{Daemon, House, furnished, module};
+use unix::Signal;
+
+/// The order that keeps local users local and a dead daemon temporary.
+const NSSWITCH: &str =
+    "passwd: files indimail\ngroup: files indimail\nshadow: files indimail\nhosts: files\n";
+
+struct Scene {
+    house: House,
+    etc: Etc,
+    consumer: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let house = furnished();
+        let consumer = house.at("consumer");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/consumer.c");
+        run(Command::new("gcc")
+            .args(["-Wall", "-O1", "-o"])
+            .arg(&consumer)
+            .arg(source)
+            .args(["-pthread", "-ldl"]))
+        .ok();
+        kit::set_mode(&consumer, 0o755);
+        let etc = Etc::with_mail_users()
+            .file("nsswitch.conf", NSSWITCH)
+            .file("indimail/lookup.conf", format!("nssd_socket {}\n", house.socket().display()))
+            .library(&module(), "libnss_indimail.so.2");
+        Self { house, etc, consumer }
+    }
+
+    fn started() -> (Self, Daemon) {
+        let scene = Self::new();
+        let daemon = scene.house.start(&[]);
+        (scene, daemon)
+    }
+
+    fn getent(&self, arguments: &[&str]) -> Output {
+        run(self.etc.command("getent").args(arguments))
+    }
+
+    fn consumer(&self, arguments: &[&str]) -> Output {
+        run(self.etc.command(&self.consumer).args(arguments))
+    }
+
+    /// rc, found, milliseconds of each look-up.
+    fn asked(&self, arguments: &[&str]) -> Vec<[i64; 3]> {
+        let out = self.consumer(arguments).ok().stdout;
+        out.lines().map(numbers).collect()
+    }
+}
+
+fn numbers<const N: usize>(line: &str) -> [i64; N] {
+    let all: Vec<i64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+    all.try_into().unwrap()
+}
+
+const ANN: &str = "ann@example.org:x:8001:8001:Ann Example:/home/mail/ann:/bin/sh\n";
+
+#[test]
+fn getent_by_name_and_id() {
+    let (scene, _daemon) = Scene::started();
+    for arguments in [
+        &["passwd", "ann@example.org"][..],
+        &["passwd", "8001"],
+        &["-s", "indimail", "passwd", "ann@example.org"],
+    ] {
+        assert_eq!(scene.getent(arguments).ok().stdout, ANN, "{arguments:?}");
+    }
+    assert_eq!(scene.getent(&["group", "example.org"]).ok().stdout, "example.org:x:7001:\n");
+    assert_eq!(scene.getent(&["group", "7002"]).ok().stdout, "second.example:x:7002:\n");
+    assert_eq!(
+        scene.getent(&["shadow", "ann@example.org"]).ok().stdout,
+        "ann@example.org:*:1:0:99999:0:::\n"
+    );
+    assert_eq!(
+        scene.getent(&["shadow", "off@example.org"]).ok().stdout,
+        "off@example.org:*:1:0:99999:0::1:\n"
+    );
+    for absent in
+        [&["passwd", "nobody@example.org"][..], &["passwd", "nobody@else.where"], &["group", "else.where"]]
+    {
+        assert_eq!(scene.getent(absent).code, 2, "{absent:?}");
+    }
+    // Local users stay local, and the module alone knows none of them.
+    assert!(scene.getent(&["passwd", "root"]).ok().stdout.starts_with("root:x:0:0:"));
+    assert_eq!(scene.getent(&["-s", "indimail", "passwd", "root"]).code, 2);
+    assert_eq!(scene.getent(&["-s", "indimail", "passwd", "0"]).code, 2);
+    assert_eq!(scene.getent(&["-s", "indimail", "group", "qmail"]).code, 2);
+}
+
+#[test]
+fn id_and_initgroups() {
+    let (scene, _daemon) = Scene::started();
+    let id = run(scene.etc.command("id").arg("ann@example.org")).ok().stdout;
+    assert!(id.starts_with("uid=8001(ann@example.org) gid=8001"), "{id}");
+    assert!(id.contains("7001(example.org)"), "{id}");
+    let groups = scene.getent(&["initgroups", "ann@example.org"]).ok().stdout;
+    assert!(groups.trim_end().ends_with("7001"), "{groups}");
+    let root = run(scene.etc.command("id").arg("root")).ok().stdout;
+    assert!(root.starts_with("uid=0(root) gid=0(root)"), "{root}");
+}
+
+#[test]
+fn root_lists_everybody_and_others_only_what_is_local() {
+    let (scene, _daemon) = Scene::started();
+    let ours = |out: &Output| out.stdout.lines().filter(|l| l.contains('@')).count();
+    assert_eq!(ours(&scene.getent(&["passwd"]).ok()), 4);
+    assert_eq!(ours(&scene.getent(&["shadow"]).ok()), 4);
+    let groups = scene.getent(&["group"]).ok().stdout;
+    assert!(groups.contains("\nexample.org:x:7001:\nsecond.example:x:7002:\n"), "{groups}");
+    let as_nobody = |arguments: &[&str]| {
+        let drop = ["--reuid=65534", "--regid=65534", "--clear-groups", "getent"];
+        run(scene.etc.command("setpriv").args(drop).args(arguments))
+    };
+    let listed = as_nobody(&["passwd"]).ok();
+    assert_eq!(ours(&listed), 0);
+    assert!(listed.stdout.starts_with("root:"));
+    assert_eq!(as_nobody(&["passwd", "ann@example.org"]).ok().stdout, ANN);
+    assert_eq!(as_nobody(&["shadow", "ann@example.org"]).code, 2);
+}
+
+#[test]
+fn a_large_base_is_listed_whole() {
+    let scene = Scene::new();
+    for n in 0..600 {
+        scene.house.account(&format!("u{n:03}@example.org"), None, |a| a.gecos = "g".repeat(48));
+    }
+    let _daemon = scene.house.start(&[]);
+    let listed = scene.getent(&["passwd"]).ok().stdout;
+    assert_eq!(listed.lines().filter(|l| l.contains('@')).count(), 604);
+}
+
+#[test]
+fn programs_of_every_kind() {
+    let (scene, _daemon) = Scene::started();
+    let ann = "ann@example.org";
+    for arguments in [
+        &["contract", "up", ann][..],
+        &["sweep", ann],
+        &["sweep", "cam@second.example"],
+        &["walk", ann],
+        &["descriptors", ann],
+        &["signals", ann],
+        &["threads", ann],
+        &["forks", ann],
+        &["storm", ann],
+        &["atexit", ann],
+        &["few", ann],
+    ] {
+        let out = scene.consumer(arguments);
+        assert_eq!(out.code, 0, "{arguments:?}: {}", out.stderr);
+    }
+    for mask in ["0", "1", "2", "3", "4", "5", "6", "7"] {
+        let out = scene.consumer(&["closed", mask, ann]);
+        assert_eq!(out.code, 0, "{mask}: {}", out.stderr);
+    }
+}
+
+#[test]
+fn the_environment_is_not_looked_at() {
+    let (scene, _daemon) = Scene::started();
+    let mut command = scene.etc.command(&scene.consumer);
+    command.args(["name", "ann@example.org"]).env("NSSD_SOCKET", "/nonexistent");
+    command.env("BROKEN", std::ffi::OsString::from_vec(b"\xff".to_vec()));
+    assert!(run(&mut command).ok().stdout.starts_with("0 1 "));
+    // But for the unit that is being started as the daemon.
+    command = scene.etc.command(&scene.consumer);
+    command.args(["name", "ann@example.org"]).env("SYSTEMD_ACTIVATION_UNIT", "nssd.service");
+    assert!(run(&mut command).ok().stdout.starts_with("0 0 "));
+}
+
+#[test]
+fn a_set_user_id_program_asks_the_configured_daemon() {
+    let (scene, _daemon) = Scene::started();
+    let copy = scene.house.at("set-id");
+    std::fs::copy(&scene.consumer, &copy).unwrap();
+    kit::set_mode(&copy, 0o4755);
+    let drop = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let mut command = scene.etc.command("setpriv");
+    command.args(drop).arg(&copy).args(["name", "ann@example.org"]).env("NSSD_SOCKET", "/nonexistent");
+    command.env("SYSTEMD_ACTIVATION_UNIT", "nssd.service");
+    assert!(run(&mut command).ok().stdout.starts_with("0 1 "), "no variable counts in a set-id program");
+}
+
+#[test]
+fn a_configuration_that_others_can_write_is_not_believed() {
+    let (scene, _daemon) = Scene::started();
+    let path = scene.house.at("lookup.conf");
+    std::fs::write(&path, format!("nssd_socket {}\n", scene.house.socket().display())).unwrap();
+    let etc = Etc::with_mail_users()
+        .file("nsswitch.conf", NSSWITCH)
+        .library(&module(), "libnss_indimail.so.2")
+        .bind(&path, "/etc/indimail/lookup.conf");
+    let asked = || run(etc.command(&scene.consumer).args(["name", "ann@example.org"])).ok().stdout;
+    assert!(asked().starts_with("0 1 "));
+    kit::set_mode(&path, 0o666);
+    assert!(asked().starts_with("11 0 "), "the usual socket is not there: try again");
+}
+
+#[test]
+fn without_a_daemon_the_answer_is_prompt_temporary_and_local_users_are_there() {
+    let scene = Scene::new();
+    for _ in 0..2 {
+        // First without a socket, then with one that nobody listens on.
+        let [[rc, found, milliseconds]] = scene.asked(&["name", "ann@example.org"])[..] else { panic!() };
+        assert_eq!((rc, found), (11, 0), "EAGAIN, so that mail is deferred and not bounced");
+        assert!(milliseconds < 500, "{milliseconds}");
+        assert_eq!(scene.consumer(&["contract", "away", "ann@example.org"]).ok().code, 0);
+        assert!(scene.getent(&["passwd", "root"]).ok().stdout.starts_with("root:"));
+        let listed = scene.getent(&["passwd"]);
+        assert!(listed.stdout.starts_with("root:") && !listed.stdout.contains('@'));
+        let daemon = scene.house.start(&[]);
+        assert_eq!(scene.getent(&["passwd", "ann@example.org"]).ok().stdout, ANN);
+        daemon.signal(Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn a_stopped_daemon_costs_a_second_once_and_nothing_when_it_goes_on() {
+    let (scene, daemon) = Scene::started();
+    daemon.signal(Signal::SIGSTOP);
+    let asked = scene.asked(&["twice", "ann@example.org"]);
+    assert_eq!((asked[0][0], asked[0][1]), (11, 0));
+    assert!((900..3000).contains(&asked[0][2]), "one deadline, about a second: {asked:?}");
+    assert_eq!((asked[1][0], asked[1][1]), (11, 0));
+    assert!(asked[1][2] < 500, "the next one does not wait again: {asked:?}");
+    assert_eq!(scene.consumer(&["contract", "late", "ann@example.org"]).ok().code, 0);
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(scene.asked(&["name", "ann@example.org"])[0][..2], [0, 1]);
+}
+
+#[test]
+fn a_store_that_is_away_is_temporary_for_everybody() {
+    let scene = Scene::new();
+    scene.house.configure("positive_ttl 0\nnegative_ttl 0\n");
+    let _daemon = scene.house.start(&[]);
+    scene.house.break_store();
+    assert_eq!(scene.asked(&["name", "ann@example.org"])[0][..2], [11, 0]);
+    assert_eq!(scene.asked(&["name", "nobody@example.org"])[0][..2], [11, 0]);
+    scene.house.mend_store();
+    assert_eq!(scene.asked(&["name", "ann@example.org"])[0][..2], [0, 1]);
+}
+
+#[test]
+fn restarts_under_load_never_turn_an_account_into_nobody() {
+    let (scene, mut daemon) = Scene::started();
+    let mut asking = scene.etc.command(&scene.consumer);
+    asking.args(["until", "ann@example.org"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut asking = asking.spawn().unwrap();
+    for _ in 0..10 {
+        daemon.signal(Signal::SIGKILL);
+        daemon.process.wait_within(kit::PATIENCE);
+        daemon = scene.house.start(&[]);
+        let before = daemon.counter("requests");
+        kit::until(kit::PATIENCE, "the program asks the new daemon", || {
+            daemon.counter("requests") > before + 20
+        });
+    }
+    asking.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut out = String::new();
+    asking.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(asking.wait().unwrap().success());
+    let [right, no, _later] = numbers(out.trim_end());
+    assert!(right > 100 && no == 0, "right, no, later: {out}");
+}
+
+/// The daemon's own process is told by the module at once, also when its machine lists the module first.
+#[test]
+fn the_daemon_does_not_wait_for_itself() {
+    let scene = Scene::new();
+    let first = "passwd: indimail files\ngroup: indimail files\nshadow: indimail files\n";
+    let etc = Etc::with_mail_users()
+        .file("nsswitch.conf", first)
+        .file("indimail/lookup.conf", format!("nssd_socket {}\n", scene.house.socket().display()))
+        .library(&module(), "libnss_indimail.so.2");
+    let inside = scene.house.command(&[]);
+    let mut command = etc.command(inside.get_program());
+    command.envs(inside.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let log = std::fs::File::create(scene.house.at("log")).unwrap();
+    let running = kit::Running::start(command.stdin(Stdio::null()).stderr(log));
+    let mut client = lookup::identity::Client::new(&scene.house.socket(), Duration::from_secs(20));
+    kit::until(kit::PATIENCE, "nssd answers", || client.status().is_ok());
+    assert!(client.user(b"ann@example.org").unwrap().is_some());
+    assert!(running.stop().success());
+}
