@@ -2,6 +2,7 @@
 # make run-clean   stop and remove that private system
 # make check       install what the tests need, then all tests, clippy and fmt
 # make bench       side-by-side benchmarks
+# make fuzz        every fuzz target for FUZZ_SECONDS
 # make build       build everything (PROFILE=release|dev|dist)
 # make stage       build and install into target/stage
 # make install     install (DESTDIR=, PREFIX=/usr); needs no network
@@ -19,7 +20,7 @@ INDIMAIL_STAGE ?= $(abspath $(CARGO_TARGET_DIR)/stage)
 TRY_DIR ?=
 TRY = $(INDIMAIL_STAGE)/usr/sbin/svctool try $(if $(TRY_DIR),--dir $(TRY_DIR))
 
-.PHONY: all build stage install run run-clean check bench clean
+.PHONY: all build stage install run run-clean check bench fuzz clean
 
 all: build
 
@@ -57,3 +58,10 @@ bench:
 
 clean:
 	@cargo clean
+
+# Every fuzz target for a while; needs cargo-fuzz.
+FUZZ_SECONDS ?= 10
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "fuzz: fatal: cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	@for t in $$(cargo fuzz list); do echo "fuzz: $$t"; \
+	    cargo fuzz run -s none $$t -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 || exit 1; done

@@ -1,0 +1,6 @@
+//! The file that tells the modules where their daemons are.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    lookup::config::fuzz_config(data);
+});

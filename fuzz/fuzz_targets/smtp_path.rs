@@ -1,0 +1,6 @@
+//! Paths in MAIL and RCPT.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    smtp::address::fuzz_path(data);
+});

@@ -1,0 +1,6 @@
+//! Requests to qmail-lspawn and qmail-rspawn.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = mta_queue::spawn_protocol::RequestDecoder::default().take(data);
+});
