@@ -167,8 +167,14 @@ impl Service for Lookups {
         match told {
             Ok(reply) => {
                 let mut out = Vec::new();
-                // A mailbox with more aliases than a frame holds cannot be told.
-                if reply.encode(&mut out).is_ok() { Answer::Reply(out) } else { Answer::Temporary }
+                match reply.encode(&mut out) {
+                    Ok(()) => Answer::Reply(out),
+                    Err(why) => {
+                        // A mailbox with more alias lines than a frame holds.
+                        self.log.failure(&format_args!("{}: {why}", describe(&request)), now.instant);
+                        Answer::Temporary
+                    }
+                }
             }
             Err(why) => {
                 self.shared.counters.add(Count::Unavailable);

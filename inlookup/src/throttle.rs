@@ -70,7 +70,7 @@ impl Throttle {
 
     /// A password was right.
     pub fn succeeded(&mut self, account: &[u8], host: &[u8], now: Instant) {
-        self.accounts.remove(account);
+        self.accounts.remove(shortened(account));
         if !is_here(host) {
             self.known.insert(pair(account, host), (), KNOWN, now);
         }
@@ -89,15 +89,23 @@ fn is_here(host: &[u8]) -> bool {
     host.is_empty() || host == b"localhost" || address.is_some_and(|a| a.to_canonical().is_loopback())
 }
 
+/// Bytes of a name that are looked at, so that nobody fills the memory with long ones.
+const NAME: usize = 320;
+
+fn shortened(name: &[u8]) -> &[u8] {
+    name.get(..NAME).unwrap_or(name)
+}
+
 fn pair(account: &[u8], host: &[u8]) -> Vec<u8> {
-    [account, b"\0", host].concat()
+    [shortened(account), b"\0", shortened(host)].concat()
 }
 
 fn over(table: &Expiring<u32>, key: &[u8], limit: u32, now: Instant) -> bool {
-    limit != 0 && table.get(key, now).is_some_and(|&n| n >= limit)
+    limit != 0 && table.get(shortened(key), now).is_some_and(|&n| n >= limit)
 }
 
 fn count(table: &mut Expiring<u32>, key: &[u8], window: Duration, now: Instant) {
+    let key = shortened(key);
     match table.get_mut(key, now) {
         Some(n) => *n = n.saturating_add(1),
         None => table.insert(key.to_vec(), 1, window, now),

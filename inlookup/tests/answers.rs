@@ -314,6 +314,15 @@ fn what_changed_while_it_was_looked_up_is_not_remembered() {
 }
 
 #[test]
+fn what_cannot_be_an_address_takes_no_memory() {
+    let mut b = bench(|_| {});
+    for n in 0..50 {
+        assert_eq!(b.user(&format!("{n}{}@example.com", "x".repeat(3000))), Ok(UserStatus::Absent));
+    }
+    assert_eq!((b.shared.remembered(), b.questions()), (0, 0));
+}
+
+#[test]
 fn the_verdict_needs_the_right_password_before_it_tells_anything_else() {
     let mut b = bench_with(
         |m| {

@@ -5,7 +5,7 @@ mod site;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use accounts::ServiceFlags;
+use accounts::{Limits, ServiceFlags};
 use e2e::kit::{self, Etc};
 use site::Site;
 
@@ -111,6 +111,30 @@ fn a_configuration_file_that_others_can_write_does_not_count() {
     command.args(["-c", "cp /etc/indimail/lookup.conf $0/c && chmod 666 $0/c && mount --bind $0/c /etc/indimail/lookup.conf && exec pamtester indimail-try jane@example.com authenticate"]);
     let out = kit::run_with_input(command.arg(site.at("")), b"secret\n");
     assert!(out.stderr.contains("cannot retrieve authentication info"), "{}", out.stderr);
+}
+
+#[test]
+fn expired_accounts_and_passwords_are_told_as_such() {
+    let mut site = Site::new(with_module);
+    site.add("gone", |_| {});
+    site.add("stale", |_| {});
+    std::fs::write(site.at("var/domains/example.com/.domain_limits"), "").unwrap();
+    let past = Some(1_000_000_000);
+    let limit = |account: &str, limits| site.store().set_limits(account, Some(&limits)).unwrap();
+    limit("gone@example.com", Limits { domain_expiry: past, ..Limits::NONE });
+    limit("stale@example.com", Limits { password_expiry: past, ..Limits::NONE });
+    site.start();
+    for (user, password, operation, expected) in [
+        ("gone@example.com", "secret", "authenticate", "User account has expired"),
+        ("gone@example.com", "wrong", "authenticate", "Authentication failure"),
+        ("gone@example.com", "", "acct_mgmt", "User account has expired"),
+        ("stale@example.com", "secret", "authenticate", "successfully authenticated"),
+        ("stale@example.com", "", "acct_mgmt", "Authentication token is no longer valid; new one required"),
+        ("jane@example.com", "", "acct_mgmt", "account management done"),
+    ] {
+        let (text, _) = pamtester(&site, user, password, &[operation]);
+        assert!(text.contains(expected), "{user} {password} {operation}: {text}");
+    }
 }
 
 #[test]

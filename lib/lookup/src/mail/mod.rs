@@ -219,7 +219,7 @@ impl Mailbox {
 /// The outcome of a login question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// She may go on.
+    /// She may go on. The mailbox comes without aliases, with the flags that are in force.
     Granted(Mailbox),
     /// There is no such account.
     Absent,
