@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = mta_deliver::dotqmail::parse::parse(data);
+    let _ = mta_deliver::dotqmail::parse(data);
 });
