@@ -129,7 +129,7 @@ fn exit_codes_of_the_queue_become_replies() {
     for (shell, expected) in cases {
         place.verdict(shell);
         let mut talk = place.greeted();
-        talk.to_data("u@here.example");
+        talk.until_data("u@here.example");
         assert_eq!(enhanced(&talk.say("x\r\n.")), expected, "{shell}");
         // The session goes on.
         assert!(talk.say("NOOP").starts_with("250"));
@@ -149,11 +149,11 @@ fn a_client_that_vanishes_in_data_queues_nothing() {
     let place = Place::new();
     for rest in ["", "half a li", "text\r\n.", "text\r\n.\r"] {
         let mut talk = place.greeted();
-        talk.to_data("u@here.example");
+        talk.until_data("u@here.example");
         talk.send(rest);
         assert_eq!(talk.vanish().code(), Some(1));
         let mut talk = place.greeted();
-        talk.to_data("u@here.example");
+        talk.until_data("u@here.example");
         talk.send(rest);
         talk.half_close();
         assert_eq!(talk.finish().1.code(), Some(1));
@@ -173,7 +173,7 @@ fn a_queue_program_that_dies_early_does_not_kill_the_session() {
     std::fs::set_permissions(&quitter, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     place.set("QMAILQUEUE", quitter.to_str().unwrap());
     let mut talk = place.greeted();
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     talk.send(&"0123456789abcdef\r\n".repeat(20_000));
     assert_eq!(enhanced(&talk.say(".")), "451 4.3.0");
     assert_eq!(talk.say("QUIT"), "221 mx.example");
@@ -186,9 +186,9 @@ fn size_hops_and_counts_are_limited() {
     let mut talk = place.greeted();
     assert!(talk.say("EHLO c").contains("250-SIZE 1000"));
     assert_eq!(enhanced(&talk.say("MAIL FROM:<a@b> SIZE=1001")), "552 5.3.4");
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     assert_eq!(enhanced(&talk.say(&format!("{}\r\n.", "x".repeat(1200)))), "552 5.3.4");
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     assert_eq!(enhanced(&talk.say(&format!("{}\r\n\r\n.", "Received: x\r\n".repeat(5)))), "554 5.4.6");
     talk.say("MAIL FROM:<a@b>");
     talk.say("RCPT TO:<u@here.example>");
@@ -200,7 +200,7 @@ fn size_hops_and_counts_are_limited() {
     place.set("DATABYTES", "2000");
     let mut talk = place.greeted();
     assert!(talk.say("EHLO c").contains("250-SIZE 2000"));
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     assert!(talk.say(&format!("{}\r\n.", "x".repeat(1200))).starts_with("250 ok"));
 }
 
@@ -258,7 +258,7 @@ fn silence_ends_the_session_in_time() {
     let (replies, status) = place.start().finish();
     assert_eq!((codes(&replies).join(" ").as_str(), status.code()), ("220 451", Some(1)));
     let mut talk = place.greeted();
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     talk.send("half");
     let (replies, status) = talk.finish();
     assert_eq!((enhanced(&replies).as_str(), status.code()), ("451 4.4.2", Some(1)));
@@ -269,7 +269,7 @@ fn silence_ends_the_session_in_time() {
 fn sigterm_says_goodbye() {
     let place = Place::new();
     let mut talk = place.greeted();
-    talk.to_data("u@here.example");
+    talk.until_data("u@here.example");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(talk.child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let (replies, status) = talk.finish();

@@ -195,7 +195,7 @@ impl Talk {
     }
 
     /// EHLO, MAIL, RCPT, DATA.
-    pub(crate) fn to_data(&mut self, recipient: &str) {
+    pub(crate) fn until_data(&mut self, recipient: &str) {
         assert!(self.say("EHLO c.example").starts_with("250"));
         assert!(self.say("MAIL FROM:<a@b.example>").starts_with("250"));
         assert!(self.say(&format!("RCPT TO:<{recipient}>")).starts_with("250"));
@@ -319,7 +319,7 @@ fn answer(request: &Request<'_>) -> Reply {
         Request::Mailbox(address) => match local(address).as_str() {
             "absent" => Reply::Absent,
             "down" => Reply::Temporary,
-            _ => Reply::Mailbox(mailbox(&address.to_vec(), 0)),
+            _ => Reply::Mailbox(mailbox(address, 0)),
         },
         Request::Authenticate { address, password, .. } => Reply::Verdict(match local(address).as_str() {
             "absent" => Verdict::Absent,
