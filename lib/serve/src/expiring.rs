@@ -68,9 +68,9 @@ impl<V> Expiring<V> {
         self.entries.remove(key);
     }
 
-    /// Forgets the entries whose key does not satisfy `keep`.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
-        self.entries.retain(|key, _| keep(key));
+    /// Forgets the entries that do not satisfy `keep`.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &V) -> bool) {
+        self.entries.retain(|key, entry| keep(key, &entry.value));
     }
 
     /// Forgets everything.
@@ -140,7 +140,7 @@ mod tests {
             table.insert(key.to_vec(), (), SECOND, now);
         }
         table.remove(b"a@x");
-        table.retain(|k| !k.ends_with(b"@y"));
+        table.retain(|k, ()| !k.ends_with(b"@y"));
         assert_eq!(table.len(), 1);
         table.clear();
         assert!(table.is_empty());

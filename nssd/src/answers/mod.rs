@@ -159,7 +159,7 @@ impl Answers {
             // The same account may be remembered under alias domains, and by its id.
             Key::Address(address) => {
                 let local = local_part(&address.to_ascii_lowercase()).to_vec();
-                cache.retain(|key| key.first() == Some(&BY_NAME) && local_part(&key[1..]) != local);
+                cache.retain(|key, _| key.first() == Some(&BY_NAME) && local_part(&key[1..]) != local);
             }
             Key::Domain(_) | Key::All => cache.clear(),
         }

@@ -133,6 +133,10 @@ pub fn write_control_files(instance: &Instance, domain: &str, store: &Store, ids
     if !alias.exists() {
         put(&alias, &format!("&postmaster@{domain}\n"))?;
     }
+    let nssd = instance.at("etc/indimail/nssd.conf");
+    if !nssd.exists() {
+        put(&nssd, "# The accounts of a private instance may log in.\nshell /bin/sh\n")?;
+    }
     let sockets = format!(
         "# Where the NSS and PAM modules find their daemons.\nnssd_socket {}\ninlookup_socket {}\n",
         instance.socket("nssd").display(),

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Request<'_> {
         let (what, name) = match *self {
             Self::UserById(id) => return write!(f, "user {id}"),
             Self::GroupById(id) => return write!(f, "group {id}"),
-            Self::Page { map, cursor } if cursor.is_empty() => return write!(f, "first of {map:?}"),
+            Self::Page { map, cursor: [] } => return write!(f, "first of {map:?}"),
             Self::UserByName(name) => ("user", name),
             Self::GroupByName(name) => ("group", name),
             Self::ShadowByName(name) => ("shadow", name),
