@@ -164,6 +164,25 @@ impl Daemon {
         )
     }
 
+    fn finish(&self, peer: &Peer, request: &Request<'_>, reply: Reply) -> Answer {
+        if self.log.wants(Level::Debug) {
+            let outcome = match reply {
+                Reply::Absent => "absent",
+                Reply::Temporary => "cannot tell",
+                Reply::Refused => "refused",
+                _ => "answered",
+            };
+            let (pid, uid) = (peer.pid, peer.uid);
+            self.log.line(Level::Debug, format_args!("pid {pid} uid {uid}: {request:?}: {outcome}"));
+        }
+        let mut bytes = Vec::new();
+        match reply {
+            Reply::Temporary => Answer::Temporary,
+            Reply::Refused => Answer::Refused,
+            reply => reply.encode(&mut bytes).map_or(Answer::Temporary, |()| Answer::Reply(bytes)),
+        }
+    }
+
     fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let own = &self.answers.counters;
         let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
@@ -186,6 +205,12 @@ impl Service for Daemon {
         Worker { accounts: self.open(), epoch: self.answers.reloads() }
     }
 
+    fn at_once(&self, peer: &Peer, frame: &Frame<'_>) -> Option<Answer> {
+        let request = Request::decode(frame).ok()?;
+        let reply = self.answers.recall(&request, Instant::now())?;
+        Some(self.finish(peer, &request, reply))
+    }
+
     fn answer(&self, worker: &mut Worker, peer: &Peer, frame: &Frame<'_>) -> Answer {
         let Ok(request) = Request::decode(frame) else { return Answer::Malformed };
         let epoch = self.answers.reloads();
@@ -193,24 +218,7 @@ impl Service for Daemon {
             *worker = Worker { accounts: self.open(), epoch };
         }
         let reply = self.reply(worker, peer, &request);
-        if self.log.wants(Level::Debug) {
-            let outcome = match reply {
-                Reply::Absent => "absent",
-                Reply::Temporary => "cannot tell",
-                Reply::Refused => "refused",
-                _ => "answered",
-            };
-            self.log.line(
-                Level::Debug,
-                format_args!("pid {} uid {}: {request:?}: {outcome}", peer.pid, peer.uid),
-            );
-        }
-        let mut bytes = Vec::new();
-        match reply {
-            Reply::Temporary => Answer::Temporary,
-            Reply::Refused => Answer::Refused,
-            reply => reply.encode(&mut bytes).map_or(Answer::Temporary, |()| Answer::Reply(bytes)),
-        }
+        self.finish(peer, &request, reply)
     }
 
     fn reload(&self) {

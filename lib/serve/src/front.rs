@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use lookup::frame::{self, MAX_FRAME};
 use lookup::mail::STATUS_TEMPORARY;
 use unix::readiness::{Readiness, Ready, Waker, Watched};
 use unix::signals::Signals;
+use unix::socket::Peer;
 use unix::{Errno, Signal, Uid};
 use zeroize::Zeroize as _;
 
@@ -69,6 +71,21 @@ impl Handle {
         self.wanted.fetch_or(what, Ordering::SeqCst);
         self.waker.wake();
     }
+}
+
+/// Where a request goes.
+enum Route {
+    /// Nowhere: it is answered.
+    Answered(Answer),
+    /// To the workers of this lane.
+    Lane(Lane),
+}
+
+fn route<S: Service>(service: &S, peer: &Peer, bytes: &[u8]) -> Route {
+    let Ok(Some((frame, _))) = frame::split(bytes, MAX_FRAME) else { return Route::Lane(Lane::Quick) };
+    // A fault of the service's memory must not end the front; a worker gets the question then.
+    let at_once = catch_unwind(AssertUnwindSafe(|| service.at_once(peer, &frame))).ok().flatten();
+    at_once.map_or_else(|| Route::Lane(service.lane(&frame)), Route::Answered)
 }
 
 struct Slot {
@@ -331,13 +348,17 @@ impl<S: Service> Front<S> {
                 Ok(Some(incoming)) => {
                     count(&self.settings.statistics.requests);
                     let sequence = incoming.sequence;
-                    let lane = match frame::split(&incoming.bytes, MAX_FRAME) {
-                        Ok(Some((frame, _))) => self.service.lane(&frame),
-                        Ok(None) | Err(_) => Lane::Quick,
+                    let peer = slot.connection.peer;
+                    let lane = match route(&*self.service, &peer, &incoming.bytes) {
+                        Route::Answered(answer) => {
+                            slot.connection.answered(sequence, answer, now);
+                            continue;
+                        }
+                        Route::Lane(lane) => lane,
                     };
                     let job = Job {
                         ticket: Ticket { key, sequence },
-                        peer: slot.connection.peer,
+                        peer,
                         bytes: incoming.bytes,
                         deadline: incoming.deadline,
                     };

@@ -64,6 +64,12 @@ pub trait Service: Send + Sync + 'static {
     /// Makes a worker's state, in the worker's thread: at the start, and again after a panic.
     fn worker(&self) -> Self::Worker;
 
+    /// Answers from memory, without a worker. Called in the front's thread, so it must neither wait nor
+    /// take long. `None`: a worker shall answer.
+    fn at_once(&self, _peer: &Peer, _frame: &Frame<'_>) -> Option<Answer> {
+        None
+    }
+
     /// Which workers shall answer this frame? Called in the front's thread.
     fn lane(&self, _frame: &Frame<'_>) -> Lane {
         Lane::Quick

@@ -20,6 +20,8 @@ const GATE: u8 = 2;
 const PANIC: u8 = 3;
 const BAD: u8 = 4;
 const WHO: u8 = 5;
+const MEMORY: u8 = 7;
+const BAD_MEMORY: u8 = 8;
 
 #[derive(Default)]
 struct Echo {
@@ -38,6 +40,14 @@ impl Service for Echo {
 
     fn lane(&self, frame: &Frame<'_>) -> Lane {
         if frame.code == GATE { Lane::Slow } else { Lane::Quick }
+    }
+
+    fn at_once(&self, _peer: &Peer, frame: &Frame<'_>) -> Option<Answer> {
+        match frame.code {
+            MEMORY => Some(Answer::Reply(request(0, b"from memory"))),
+            BAD_MEMORY => panic!("a fault of the memory, on purpose"),
+            _ => None,
+        }
     }
 
     fn answer(&self, _worker: &mut usize, peer: &Peer, frame: &Frame<'_>) -> Answer {
@@ -277,6 +287,24 @@ fn a_panic_costs_one_answer_and_the_worker_gets_a_new_state() {
     ask(&mut client, b"after");
     assert_eq!(front.service.workers.load(Ordering::SeqCst), 2);
     assert_eq!(front.counters().panics, 1);
+}
+
+#[test]
+fn answers_from_memory_need_no_worker_and_keep_their_place() {
+    let front = Running::start(Settings { workers: 1, ..Settings::default() });
+    let mut busy = front.connect();
+    busy.write_all(&request(GATE, b"")).unwrap();
+    until("the worker is busy", || front.counters().requests == 1 && front.counters().waiting == 0);
+    let mut client = front.connect();
+    client.write_all(&request(MEMORY, b"")).unwrap();
+    assert_eq!(reply(&mut client).unwrap().0, 0, "although the only worker is busy");
+    client.write_all(&[request(ECHO, b"first"), request(MEMORY, b"")].concat()).unwrap();
+    front.gate.send(()).unwrap();
+    assert_eq!(reply(&mut client), echoed(b"first"));
+    assert_eq!(reply(&mut client).unwrap().1[2..], *b"from memory");
+    // A fault there costs nothing but the short cut.
+    client.write_all(&request(BAD_MEMORY, b"")).unwrap();
+    assert_eq!(reply(&mut client), Some((STATUS_REFUSED, vec![])), "the worker does not know it");
 }
 
 #[test]

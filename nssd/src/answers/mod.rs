@@ -132,14 +132,14 @@ impl Answers {
             Request::Flush(_) | Request::Status => return Ok(Reply::Refused),
             _ => {}
         }
+        // Another worker may have learned it while this one was busy.
+        if let Some(reply) = self.recall(request, now) {
+            return Ok(reply);
+        }
         let worker = Worker { policy: &rules.policy, source, complain };
         let Some(key) = cache_key(request) else {
             return self.count(worker.answer(request, asker));
         };
-        if let Some(reply) = self.cache().get(&key, now) {
-            self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(reply.clone());
-        }
         let epoch = self.epoch();
         let reply = self.count(worker.answer(request, asker))?;
         let absent = reply == Reply::Absent;
@@ -149,6 +149,13 @@ impl Answers {
             cache.insert(key, reply.clone(), lifetime, now);
         }
         Ok(reply)
+    }
+
+    /// The answer that is remembered for this question, which everybody may ask.
+    pub fn recall(&self, request: &Request<'_>, now: Instant) -> Option<Reply> {
+        let reply = self.cache().get(&cache_key(request)?, now).cloned()?;
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        Some(reply)
     }
 
     /// Forgets what is remembered about `key`.

@@ -12,6 +12,11 @@ use unix::wait::{Interest, one};
 
 use crate::frame::{self, Frame, MAX_FRAME, Malformed};
 
+/// Bytes of the length in front of a frame.
+const PREFIX: usize = 4;
+/// Bytes that the first read takes at most; enough for any record.
+const FIRST_READ: usize = 2048;
+
 /// Why there is no answer. None of these means "no".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
@@ -94,13 +99,22 @@ impl Connection {
     ) -> Result<(), Unavailable> {
         self.send(request, deadline)?;
         buffer.clear();
-        self.fill(buffer, 4, deadline)?;
-        let length = buffer.first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b));
+        // Most replies come whole with the first read.
+        self.read_some(buffer, FIRST_READ, deadline)?;
+        while buffer.len() < PREFIX {
+            self.read_some(buffer, FIRST_READ, deadline)?;
+        }
+        let length = buffer.first_chunk::<PREFIX>().map_or(0, |b| u32::from_be_bytes(*b));
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > MAX_FRAME {
             return Err(Unavailable::Broken(Malformed::Length));
         }
-        self.fill(buffer, 4 + length, deadline)
+        let total = PREFIX + length;
+        while buffer.len() < total {
+            self.read_some(buffer, total - buffer.len(), deadline)?;
+        }
+        // Nothing else was asked for.
+        if buffer.len() > total { Err(Unavailable::Broken(Malformed::Leftover)) } else { Ok(()) }
     }
 
     fn send(&self, mut bytes: &[u8], deadline: Deadline) -> Result<(), Unavailable> {
@@ -113,23 +127,28 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads until `buffer` holds `total` bytes, never more.
-    fn fill(&self, buffer: &mut Vec<u8>, total: usize, deadline: Deadline) -> Result<(), Unavailable> {
-        let mut done = buffer.len();
-        buffer.try_reserve(total.saturating_sub(done)).map_err(|_| Unavailable::Memory)?;
-        buffer.resize(total, 0);
-        while let Some(rest) = buffer.get_mut(done..).filter(|r| !r.is_empty()) {
-            match socket::receive(&self.socket, rest) {
+    /// Appends what comes next, at most `most` bytes.
+    fn read_some(&self, buffer: &mut Vec<u8>, most: usize, deadline: Deadline) -> Result<(), Unavailable> {
+        let done = buffer.len();
+        buffer.try_reserve(most).map_err(|_| Unavailable::Memory)?;
+        buffer.resize(done.saturating_add(most), 0);
+        loop {
+            // The reply is hardly there yet, so this does not try to read first. A daemon that dribbles
+            // bytes gets no more time than one that is silent.
+            match one(self.socket.as_fd(), Interest::Read, deadline) {
+                Ok(true) => {}
+                Ok(false) => return Err(Unavailable::TimedOut),
+                Err(_) => return Err(Unavailable::Closed),
+            }
+            match socket::receive(&self.socket, buffer.get_mut(done..).unwrap_or_default()) {
                 Ok(0) => return Err(Unavailable::Closed),
-                Ok(n) => done += n,
+                Ok(n) => {
+                    buffer.truncate(done.saturating_add(n));
+                    return Ok(());
+                }
                 Err(e) => self.wait(&e, Interest::Read, deadline)?,
             }
-            // A peer that dribbles bytes does not get more time than one that is silent.
-            if done < total && deadline.passed() {
-                return Err(Unavailable::TimedOut);
-            }
         }
-        Ok(())
     }
 
     fn wait(&self, error: &io::Error, interest: Interest, deadline: Deadline) -> Result<(), Unavailable> {
