@@ -10,7 +10,7 @@
 //! - [`daemon`]: the socket, the user to become;
 //! - [`lookups`]: who may ask, what is counted and logged; [`log`];
 //! - [`answers`]: the meaning of every question, over a [`source`];
-//! - [`peers`], [`service`], [`throttle`], [`expiring`], [`counters`]: its parts;
+//! - [`peers`], [`service`], [`throttle`], [`breaker`], [`expiring`], [`counters`]: its parts;
 //! - [`inquerytest`]: the client tool.
 //!
 //! Invariants: a failure of the store is answered "cannot tell" and never remembered; hashes never
@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answers;
+pub mod breaker;
 pub mod counters;
 pub mod daemon;
 pub mod expiring;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use accounts::{Accounts, Answer as Told};
 use lookup::Key;
@@ -11,15 +11,22 @@ use lookup::mail::{Counters as Rows, Reply, Request, UserStatus, Verdict};
 use serve::{Answer, Counters as FrontCounters, Frame, Lane, Peer, Service, Statistics};
 
 use crate::answers::{Answers, Login, Now, Shared};
+use crate::breaker::{Breaker, Guarded};
 use crate::counters::Count;
 use crate::log::Log;
 use crate::peers::{Peers, Right};
 use crate::settings::{Places, Settings};
 
+/// A store that fails after this time is hanging, not refusing.
+const HANGING: Duration = Duration::from_secs(1);
+/// How long a hanging store is left alone.
+const REST: Duration = Duration::from_secs(2);
+
 /// The daemon's service.
 #[derive(Debug)]
 pub struct Lookups {
     shared: Arc<Shared>,
+    breaker: Arc<Breaker>,
     places: Places,
     accounts: RwLock<accounts::Settings>,
     /// Counts reloads; a worker of an older generation opens the accounts anew.
@@ -33,7 +40,7 @@ pub struct Lookups {
 #[derive(Debug)]
 pub struct Worker {
     generation: u64,
-    answers: Answers<Accounts>,
+    answers: Answers<Guarded<Accounts>>,
 }
 
 impl Lookups {
@@ -42,6 +49,7 @@ impl Lookups {
     pub fn new(settings: Settings, peers: Peers, statistics: Arc<Statistics>, log: Log) -> Self {
         Self {
             shared: Arc::new(Shared::new(settings.cache, settings.limits, settings.relay_lifetime)),
+            breaker: Arc::new(Breaker::new(HANGING, REST)),
             places: settings.places,
             accounts: RwLock::new(settings.accounts),
             generation: AtomicU64::new(0),
@@ -64,7 +72,7 @@ impl Lookups {
     }
 
     /// The answer to one question of a peer that may ask it.
-    fn told(&self, answers: &mut Answers<Accounts>, request: &Request<'_>, now: Now) -> Told<Reply> {
+    fn told(&self, answers: &mut Answers<Guarded<Accounts>>, request: &Request<'_>, now: Now) -> Told<Reply> {
         Ok(match *request {
             Request::User(address) => Reply::User(answers.user(address, now)?),
             Request::Mailbox(address) => answers.mailbox(address, now)?.map_or(Reply::Absent, Reply::Mailbox),
@@ -129,7 +137,8 @@ impl Service for Lookups {
     fn worker(&self) -> Worker {
         let generation = self.generation.load(Ordering::Acquire);
         let settings = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        Worker { generation, answers: Answers::new(Accounts::open(&settings), Arc::clone(&self.shared)) }
+        let source = Guarded::new(Accounts::open(&settings), Arc::clone(&self.breaker));
+        Worker { generation, answers: Answers::new(source, Arc::clone(&self.shared)) }
     }
 
     fn lane(&self, frame: &Frame<'_>) -> Lane {

@@ -49,6 +49,8 @@ pub static SPEC: Spec = Spec {
     ],
     controls: &[
         Control { name: "accountstore", help: "where accounts are: sqlite:/path or mysql:" },
+        Control { name: "timeoutread", help: "seconds to wait for the store's answer, 1 to 60 (default 4)" },
+        Control { name: "timeoutwrite", help: "seconds to wait for the store to take a question, 1 to 60 (default 4)" },
         Control { name: "host.mysql", help: "the database server: host:user:password:socket_or_port" },
     ],
     exits: &[
@@ -62,6 +64,8 @@ domains and passwords on a Unix socket (mode 0660, group qmail). Password hashes
 Answers about accounts are remembered for a while, also \"no such account\"; failures of the store never are. \
 Passwords are always checked against the store, so a changed password counts at once. The administration tools \
 tell the daemon what they changed.
+
+A store that hangs is left alone for two seconds at a time, so that the answer \"cannot tell\" comes at once.
 
 Passwords are checked by workers of their own, so that a flood of logins does not slow lookups down. An unknown \
 account costs as much work as a wrong password. After too many wrong passwords of an account, or from a remote \
@@ -81,6 +85,8 @@ pub struct Places {
     pub domaindir: PathBuf,
     /// Directory of the domain table.
     pub assigndir: PathBuf,
+    /// How long to wait for the store.
+    pub timeouts: accounts::Timeouts,
 }
 
 impl Places {
@@ -89,7 +95,9 @@ impl Places {
     /// # Errors
     /// They cannot be read or make no sense.
     pub fn accounts(&self) -> Result<accounts::Settings, accounts::Unavailable> {
-        accounts::Settings::load(&self.control, &self.domaindir, &self.assigndir)
+        let mut settings = accounts::Settings::load(&self.control, &self.domaindir, &self.assigndir)?;
+        settings.store.timeouts = self.timeouts;
+        Ok(settings)
     }
 }
 
@@ -138,7 +146,11 @@ impl Settings {
         let option =
             |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
         let variable = |name| Source { variable: Some(name), ..Source::default() };
+        let control = |name| Source { control: Some(name), ..Source::default() };
+        let read = seconds(loader.number("timeout read", control("timeoutread"), 4, 1..=60));
+        let write = seconds(loader.number("timeout write", control("timeoutwrite"), 4, 1..=60));
         let places = Places {
+            timeouts: accounts::Timeouts { connect: write, read, write },
             control: loader.control().clone(),
             domaindir: loader.path("domaindir", variable("DOMAINDIR"), "/var/indimail"),
             assigndir: loader.path("assigndir", variable("ASSIGNDIR"), "/etc/indimail/users"),

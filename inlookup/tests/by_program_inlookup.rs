@@ -347,3 +347,64 @@ fn guessing_is_answered_later_without_an_answer_about_the_password() {
     site.signal(Signal::SIGHUP);
     until(PATIENCE, "the failures are forgotten", || login("secret").code == 0);
 }
+
+#[test]
+fn a_database_server_may_go_hang_and_come_back() {
+    let mut db = kit::MariaDb::start();
+    db.sql("create database indimail; create user mail identified by 'pass-word'; grant all on indimail.* to mail;");
+    let mut site = Site::new(|etc, _| etc);
+    let line = format!("localhost:mail:pass-word:{}\n", db.socket().display());
+    std::fs::write(site.at("control/host.mysql"), line).unwrap();
+    kit::set_mode(&site.at("control/host.mysql"), 0o640);
+    std::os::unix::fs::chown(site.at("control/host.mysql"), Some(0), Some(site.etc.gid("qmail"))).unwrap();
+    std::fs::write(site.at("control/accountstore"), "mysql:\n").unwrap();
+    std::fs::write(site.at("control/timeoutread"), "2\n").unwrap();
+    let control = control::Directory::new(site.at("control"));
+    let settings = accounts::StoreSettings::load(&control, &site.at("var")).unwrap();
+    accounts::create_store(&settings, None).unwrap();
+    let jane =
+        accounts::Account::new(accounts::Address::parse(b"jane@example.com").unwrap(), "/home/jane".into());
+    accounts::open_store(&settings).insert(&jane).unwrap();
+    site.options = vec!["-i", "2", "-a", "1"];
+    site.variables = vec![("INLOOKUP_TTL", "0".into()), ("INLOOKUP_NEGATIVE_TTL", "0".into())];
+    site.start();
+    assert!(!site.log().contains("pass-word"), "{}", site.log());
+    let ask = || site.ask(&["-q", "1", "-t", "20", "jane@example.com"]);
+    // Many questions, few connections: each worker keeps its own.
+    let before: u64 = connections(&db);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = site.socket();
+            std::thread::spawn(move || {
+                let mut client = lookup::mail::Client::new(&socket, PATIENCE);
+                for _ in 0..250 {
+                    assert_eq!(client.user(b"jane@example.com"), Ok(lookup::mail::UserStatus::Found));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    // The client that counts is one of them, each time.
+    let used = connections(&db) - before - 1;
+    assert!(used <= 3, "{used} connections for 1000 questions");
+    // Killed: cannot tell. Back again: as before, without a restart of ours.
+    db.kill();
+    assert_eq!(ask().code, 75);
+    db.launch();
+    until(PATIENCE, "it answers again", || ask().code == 0);
+    // Hanging: one question finds out, the next ones are told at once.
+    db.signal(Signal::SIGSTOP);
+    assert_eq!(ask().code, 75);
+    let out = site.ask(&["-q", "1", "-t", "20", "other@example.com"]);
+    let log = site.log();
+    db.signal(Signal::SIGCONT);
+    assert!(out.stderr.contains("cannot tell now"), "{}", out.stderr);
+    assert!(log.contains("warning: cannot tell: "), "{log}");
+    until(PATIENCE, "it answers again", || ask().code == 0);
+    assert_eq!(site.stop(), Some(0));
+}
+
+fn connections(db: &kit::MariaDb) -> u64 {
+    let row = db.sql("show global status like 'Connections'");
+    row.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

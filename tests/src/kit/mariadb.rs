@@ -84,6 +84,14 @@ impl MariaDb {
         }
     }
 
+    /// Sends the running server a signal: SIGSTOP makes it one that is there and does not answer.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        self.server.as_ref().expect("the server runs").signal(signal);
+    }
+
     /// Its Unix socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
