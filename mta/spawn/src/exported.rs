@@ -49,6 +49,7 @@ const RESERVED: &[&str] = &[
     "IFS",
     "INCLUDE_TRASH",
     "INDIMAIL_DOMAIN",
+    "INLOOKUP_ANSWER",
     "INLOOKUP_SOCKET",
     "JAVA_TOOL_OPTIONS",
     "LANG",

@@ -3,6 +3,8 @@
 //! Asked of `inlookup` on its socket (group `qmail` may connect; what is answered depends on who
 //! asks). Password hashes never cross this protocol in either direction.
 
+pub mod handed;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -402,6 +404,25 @@ impl Client {
             Reply::Mailbox(mailbox) => Ok(Some(mailbox)),
             Reply::Absent => Ok(None),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// As [`Client::mailbox`]; where `extensions` are allowed, `user-anything` that does not exist
+    /// is `user`.
+    ///
+    /// # Errors
+    /// Cannot tell.
+    pub fn mailbox_or_base(
+        &mut self,
+        address: &[u8],
+        extensions: bool,
+    ) -> Result<Option<Mailbox>, Unavailable> {
+        let found = self.mailbox(address)?;
+        let at = address.iter().rposition(|&b| b == b'@').unwrap_or(address.len());
+        let dash = address[..at].iter().position(|&b| b == b'-').filter(|_| extensions);
+        match (found, dash) {
+            (None, Some(dash)) => self.mailbox(&[&address[..dash], &address[at..]].concat()),
+            (found, _) => Ok(found),
         }
     }
 

@@ -94,7 +94,8 @@ pub fn sanitized(environment: &Environment) -> Environment {
     let Some(wanted) = environment.bytes("SANITIZE_ENV") else {
         return environment.clone();
     };
-    const ALWAYS: &[&[u8]] = &[b"USE_FSYNC", b"USE_FDATASYNC", b"USE_SYNCDIR", b"MESSID", b"SANITIZE_ENV"];
+    const ALWAYS: &[&[u8]] =
+        &[b"USE_FSYNC", b"USE_FDATASYNC", b"USE_SYNCDIR", b"MESSID", b"SANITIZE_ENV", b"INLOOKUP_ANSWER"];
     let exported = environment.bytes("EXPORTED_HEADERS").unwrap_or_default();
     let keep = |name: &[u8]| {
         let listed = |list: &[u8]| list.split(|&b| b == b':').any(|n| n == name);

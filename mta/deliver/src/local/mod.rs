@@ -119,6 +119,31 @@ pub struct Settings {
     pub environment: Environment,
 }
 
+impl Settings {
+    /// A delivery with these nine operands, strict defaults for everything that control files say.
+    pub(crate) fn new(operands: &[OsString], layout: &Layout, environment: &Environment) -> Self {
+        let bytes = |n: usize| operands.get(n).map(|o| o.as_bytes().to_vec()).unwrap_or_default();
+        Self {
+            dry_run: false,
+            user: bytes(0),
+            home: operands.get(1).map(PathBuf::from).unwrap_or_default(),
+            local: bytes(2),
+            dash: bytes(3),
+            ext: bytes(4),
+            domain: bytes(5),
+            sender: bytes(6),
+            default_delivery: bytes(7),
+            extra_header: bytes(8),
+            untrusted_bits: 0o002,
+            max_delivered_to: Some(0),
+            local_domains: None,
+            durability: crate::durability(environment),
+            layout: layout.clone(),
+            environment: environment::sanitized(environment),
+        }
+    }
+}
+
 fn main(invocation: &Invocation) -> Exit {
     let settings = match load(invocation) {
         Ok(settings) => settings,
@@ -150,29 +175,17 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let list = loader.control().list("localdomains");
     let listed = loader.take(list).unwrap_or_default();
     let wants_local_domains = invocation.environment.is_set("LOCALDOMAINS");
-    let home = PathBuf::from(&parsed.operands[1]);
-    let in_home = dotqmail::exists(&home, b".localdomains").unwrap_or_else(|e| {
+    let settings = Settings::new(&parsed.operands, &invocation.layout, &invocation.environment);
+    let in_home = dotqmail::exists(&settings.home, b".localdomains").unwrap_or_else(|e| {
         loader.problem(e);
         false
     });
-    let bytes = |n: usize| parsed.operands[n].as_bytes().to_vec();
     let settings = Settings {
         dry_run: parsed.in_order().last().is_some_and(|(name, _)| name == "n"),
-        user: bytes(0),
-        home,
-        local: bytes(2),
-        dash: bytes(3),
-        ext: bytes(4),
-        domain: bytes(5),
-        sender: bytes(6),
-        default_delivery: bytes(7),
-        extra_header: bytes(8),
         untrusted_bits: untrusted_bits.unwrap_or(0o002),
         max_delivered_to: usize::try_from(times).ok(),
         local_domains: (wants_local_domains || in_home).then_some(listed),
-        durability: crate::durability(&invocation.environment),
-        layout: invocation.layout.clone(),
-        environment: environment::sanitized(&invocation.environment),
+        ..settings
     };
     invocation.finish(loader, settings, Exit::TEMPORARY)
 }
@@ -292,23 +305,7 @@ pub(crate) mod tests_support {
 
     /// A delivery to joe-a@x.y.
     pub(crate) fn settings() -> Settings {
-        Settings {
-            dry_run: false,
-            user: b"joe".to_vec(),
-            home: "/nonexistent".into(),
-            local: b"joe-a".to_vec(),
-            dash: b"-".to_vec(),
-            ext: b"a".to_vec(),
-            domain: b"x.y".to_vec(),
-            sender: b"s@t".to_vec(),
-            default_delivery: b"./Mailbox".to_vec(),
-            extra_header: Vec::new(),
-            untrusted_bits: 0o002,
-            max_delivered_to: Some(0),
-            local_domains: None,
-            durability: Durability::default(),
-            layout: Layout::at("/usr"),
-            environment: Environment::default(),
-        }
+        let operands = ["joe", "/nonexistent", "joe-a", "-", "a", "x.y", "s@t", "./Mailbox", ""];
+        Settings::new(&operands.map(OsString::from), &Layout::at("/usr"), &Environment::default())
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn obey(
                 failures.note(own_or_other(settings, message, mailbox, &directory));
             }
             Action::Program(line) => {
-                let meaning = failures.note_program(program(settings, message, line));
+                let meaning = failures.note_program(program(settings, message, home, line));
                 interpreter.program_ended(meaning);
             }
             Action::Variables(_) => {
@@ -130,11 +130,12 @@ fn is_own(address: &[u8], mailbox: &Mailbox, settings: &Settings) -> bool {
     address.eq_ignore_ascii_case(&mailbox.address) || address.eq_ignore_ascii_case(&settings.address())
 }
 
-fn program(settings: &Settings, message: &Message, line: &[u8]) -> Result<Meaning, End> {
+fn program(settings: &Settings, message: &Message, home: &Path, line: &[u8]) -> Result<Meaning, End> {
     let not_now = |e: io::Error| End::Temporary(format!("cannot run a program: {e} (#4.3.0)"));
-    let file = with_heading(&headers::for_program(settings), message).map_err(not_now)?;
+    let file = with_heading(&headers::for_program(settings), message, home).map_err(not_now)?;
     let copy = Message::new(file);
     let mut environment = settings.environment.clone();
+    environment.remove(lookup::mail::handed::VARIABLE);
     if !is_mail_program(line) {
         environment.remove("RPLINE");
         environment.remove("DTLINE");
@@ -155,10 +156,11 @@ fn is_mail_program(line: &[u8]) -> bool {
     MAIL_PROGRAMS.iter().any(|p| p.as_bytes() == name)
 }
 
-/// A file without a name that holds the heading and the message.
-fn with_heading(heading: &[u8], message: &Message) -> io::Result<File> {
+/// A file without a name, in the home or else here, that holds the heading and the message.
+fn with_heading(heading: &[u8], message: &Message, home: &Path) -> io::Result<File> {
     let stamp = unix::clock::since_epoch().as_nanos();
-    let path = PathBuf::from(format!(".vdelivermail.{}.{stamp}", std::process::id()));
+    let place = if home.is_dir() { home } else { Path::new(".") };
+    let path = place.join(format!(".vdelivermail.{}.{stamp}", std::process::id()));
     let mut file = unix::durable::create_new(&path, 0o600)?;
     std::fs::remove_file(&path)?;
     file.write_all(heading)?;

@@ -15,19 +15,19 @@ mod lines;
 mod mailbox;
 mod plan;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lookup::mail::{Client, Mailbox};
+use lookup::mail::{Client, Mailbox, handed};
 use program::{
     Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
 };
 use unix::durable::Durability;
 
 use crate::message_file::Message;
-use crate::{End, say};
+use crate::{End, local, say};
 
 pub use plan::{Instruction, Plan, Reason, Switches, plan};
 
@@ -70,6 +70,10 @@ static SPEC: Spec = Spec {
         },
         Variable { name: "INCLUDE_TRASH", help: "when set, the trash counts" },
         Variable { name: "FAST_QUOTA", help: "when set, maildirsize is trusted as it is" },
+        Variable {
+            name: "INLOOKUP_ANSWER",
+            help: "the account as qmail-lspawn found it; without it inlookup is asked",
+        },
         Variable { name: "INLOOKUP_SOCKET", help: "socket of inlookup (/run/indimail/inlookup.sock)" },
         Variable { name: "INLOOKUP_TIMEOUT", help: "seconds to wait for inlookup (30)" },
     ],
@@ -82,7 +86,9 @@ static SPEC: Spec = Spec {
         inlookup for the account EXT@HOST and delivers to its Maildir, which it makes when it is missing, within the \
         account's quota. Aliases of the account, or else the .qmail file of its home, take the place of the Maildir: \
         |command, /path/Maildir/, &address or address; the account's own address among them is its Maildir.\n\n\
-        The second operand says what becomes of mail for accounts that do not exist or are inactive.",
+        The second operand says what becomes of mail for accounts that do not exist or are inactive.\n\n\
+        With the operands of qmail-local it takes its place (QMAILLOCAL): qmail-lspawn starts it so, as the account's own \
+        user, for accounts that have one. Then it works in the account's home, and mail it cannot take bounces.",
     ..Spec::EMPTY
 };
 
@@ -124,6 +130,8 @@ pub struct Settings {
     pub layout: Layout,
     /// Variables of the delivery.
     pub environment: Environment,
+    /// It was not started from a dot-qmail file of the domain: it works in the account's home.
+    pub in_account_home: bool,
 }
 
 impl Settings {
@@ -152,10 +160,18 @@ fn main(invocation: &Invocation) -> Exit {
 
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let parsed = invocation.parse()?;
-    let env = &invocation.environment;
+    let (instruction, environment) = match &parsed.operands[..] {
+        [_, instruction] => (instruction.as_bytes(), invocation.environment.clone()),
+        all @ [_, _, _, _, _, _, _, _, _] => (&b"bounce-no-mailbox"[..], as_local(invocation, all)),
+        _ => {
+            invocation.complain("fatal", "expected two operands, or the nine of qmail-local");
+            return Err(Exit::PERMANENT);
+        }
+    };
+    let env = &environment;
     let mut loader = Loader::new(env);
     let variable = crate::variable;
-    let instruction = Instruction::parse(parsed.operands[1].as_bytes()).unwrap_or_else(|what| {
+    let instruction = Instruction::parse(instruction).unwrap_or_else(|what| {
         loader.problem(format!("second operand: {}: {what}", parsed.operands[1].display()));
         Instruction::Bounce
     });
@@ -205,9 +221,16 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         )),
         durability: crate::durability(env),
         layout: invocation.layout.clone(),
+        in_account_home: parsed.operands.len() > 2,
         environment: env.clone(),
     };
     invocation.finish(loader, settings, Exit::PERMANENT)
+}
+
+/// The environment that qmail-local would have made of its operands.
+fn as_local(invocation: &Invocation, operands: &[OsString]) -> Environment {
+    let settings = local::Settings::new(operands, &invocation.layout, &invocation.environment);
+    local::environment::Facts::new(&settings, local::environment::Owner::None, None).environment
 }
 
 /// Delivers; whoever calls this has become the domain's user.
@@ -229,12 +252,14 @@ fn try_deliver(settings: &Settings, message: &Message) -> Result<(), End> {
     if message.count_line(&delivered_to).map_err(unreadable)? > 0 {
         return Err(End::Permanent("the message is looping: it has been here before (#5.4.6)".to_owned()));
     }
-    let mut client = Client::new(&settings.socket, settings.patience);
-    let mailbox = find(&mut client, settings)?;
+    let mailbox = find(settings)?;
     let home_lines = match &mailbox {
         Some(m) if !m.alias_only && !settings.switches.no_alias && m.aliases.is_empty() => lines::of_home(m)?,
         _ => None,
     };
+    if settings.in_account_home {
+        enter(mailbox.as_ref().map_or(&b"/"[..], |m| &m.home))?;
+    }
     match plan(mailbox.as_ref(), home_lines, &settings.switches) {
         Plan::Nothing => Ok(()),
         Plan::Maildir(mailbox) => mailbox::deliver(settings, message, mailbox),
@@ -243,26 +268,30 @@ fn try_deliver(settings: &Settings, message: &Message) -> Result<(), End> {
     }
 }
 
-/// Asks for the account, then, where extensions are allowed, for the one without its extension.
-fn find(client: &mut Client, settings: &Settings) -> Result<Option<Mailbox>, End> {
+/// Finds the account: in the answer that qmail-lspawn handed on, else by asking.
+fn find(settings: &Settings) -> Result<Option<Mailbox>, End> {
+    let address = settings.address();
+    let value = settings.environment.bytes(handed::VARIABLE).unwrap_or_default();
+    if let Some(answer) = handed::take(value, &address) {
+        return Ok(answer);
+    }
     let not_now =
         |e: lookup::Unavailable| End::Temporary(format!("cannot look the account up: {e} (#4.3.0)"));
-    if let Some(mailbox) = client.mailbox(&settings.address()).map_err(not_now)? {
-        return Ok(Some(mailbox));
+    let mut client = Client::new(&settings.socket, settings.patience);
+    let found = client.mailbox_or_base(&address, settings.switches.extensions).map_err(not_now)?;
+    if found.is_none() && client.domain(&settings.domain).map_err(not_now)?.is_none() {
+        let domain = settings.domain.escape_ascii();
+        return Err(End::Permanent(format!("the domain {domain} is not here (#5.1.2)")));
     }
-    let dash = settings.local.iter().position(|&b| b == b'-').filter(|_| settings.switches.extensions);
-    if let Some(dash) = dash {
-        let base = [&settings.local[..dash], b"@", &settings.domain].concat();
-        if let Some(mailbox) = client.mailbox(&base).map_err(not_now)? {
-            return Ok(Some(mailbox));
-        }
-    }
-    match client.domain(&settings.domain).map_err(not_now)? {
-        Some(_) => Ok(None),
-        None => {
-            Err(End::Permanent(format!("the domain {} is not here (#5.1.2)", settings.domain.escape_ascii())))
-        }
-    }
+    Ok(found)
+}
+
+/// Works in the account's home, or, while there is none, where nothing can be written.
+fn enter(home: &[u8]) -> Result<(), End> {
+    let home = std::path::Path::new(OsStr::from_bytes(home));
+    let place = if home.is_dir() { home } else { std::path::Path::new("/") };
+    std::env::set_current_dir(place)
+        .map_err(|e| End::Temporary(format!("cannot enter the home {}: {e} (#4.3.0)", place.display())))
 }
 
 /// What the operand says about mail that no account takes.

@@ -5,7 +5,9 @@
 //! | 1. `users/cdb` | here, see [`assign::Assignments`] |
 //! | 2. nothing assigned: qmail-getpw (or QMAILGETPW) | a child, as qmailp |
 //! | 3. qmail-local (or QMAILLOCAL) | a child, as the recipient, for good; never as root |
+//! | 3. vdelivermail (or QMAILLOCAL), for an account with a user of its own, see `owner` | the same |
 
+mod owner;
 mod report;
 
 use std::ffi::OsString;
@@ -15,13 +17,18 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use assign::{Assignments, Entry};
+use lookup::mail::handed;
 use mta_queue::spawn_protocol::{SPAWN_MAX, Verdict};
-use program::{Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
+use program::{
+    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
+};
 use unix::child::{Ending, Launch};
 use unix::ids::{Role, Roles};
 use unix::{Errno, Gid, Uid};
 
 pub use report::{Code, report};
+
+use owner::Owners;
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery};
@@ -78,7 +85,9 @@ pub struct Settings {
     queue: PathBuf,
     assignments: PathBuf,
     getpw: PathBuf,
-    local: PathBuf,
+    local: Option<PathBuf>,
+    layout: Layout,
+    inlookup: PathBuf,
     environment: Environment,
 }
 
@@ -103,13 +112,18 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     loader.show("defaultdelivery", default_delivery.display(), "operand");
     let mut environment = invocation.environment.clone();
     environment.remove("QMAILREMOTE");
+    environment.remove(handed::VARIABLE);
     let ours = |name: &str| invocation.layout.sbin(name).display().to_string();
     let settings = Settings {
         default_delivery,
         queue: loader.path("queue", crate::variable("QUEUEDIR"), crate::DEFAULT_QUEUE),
         assignments: loader.path("assignments", crate::variable("ASSIGNDIR"), "/etc/indimail/users"),
         getpw: loader.path("getpw", crate::variable("QMAILGETPW"), &ours("qmail-getpw")),
-        local: loader.path("local", crate::variable("QMAILLOCAL"), &ours("qmail-local")),
+        local: loader
+            .bytes("local", crate::variable("QMAILLOCAL"))
+            .map(|path| PathBuf::from(OsString::from_vec(path))),
+        layout: invocation.layout.clone(),
+        inlookup: loader.path("inlookup", crate::variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
         environment,
     };
     invocation.finish(loader, settings, Exit::TEMPORARY)
@@ -140,7 +154,8 @@ fn run(settings: Settings) -> Result<(), Error> {
         owner,
         maximum: SPAWN_MAX,
     };
-    pool::run(&mut Lspawn { settings, finder }, &place).map_err(Error::Requests)
+    let owners = Owners::new(settings.inlookup.clone(), settings.environment.is_set("QMAIL_EXT"));
+    pool::run(&mut Lspawn { settings, finder, owners }, &place).map_err(Error::Requests)
 }
 
 /// The spawner.
@@ -148,6 +163,7 @@ fn run(settings: Settings) -> Result<(), Error> {
 struct Lspawn {
     settings: Settings,
     finder: Role,
+    owners: Owners,
 }
 
 /// What a child of a local delivery does.
@@ -212,29 +228,44 @@ impl Lspawn {
         }
     }
 
-    /// Starts qmail-local as the recipient.
-    fn deliver(&self, delivery: &Delivery, entry: &Entry) -> Next<Stage> {
-        if entry.uid == 0 {
+    /// Starts qmail-local as the recipient, or vdelivermail as an account that is a user.
+    fn deliver(&mut self, delivery: &Delivery, entry: &Entry) -> Next<Stage> {
+        let known = self.owners.of(delivery, entry);
+        let program = if known.own.is_some() { "vdelivermail" } else { "qmail-local" };
+        let (uid, gid) = known.own.unwrap_or((Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));
+        if uid.is_root() {
             return Next::Done(Code::ROOT.answer());
         }
-        match self.start_local(delivery, entry) {
+        let mut environment = self.environment(delivery);
+        if let Some(answer) = known.answer {
+            environment.set(handed::VARIABLE, OsString::from_vec(answer));
+        }
+        match self.start_local(delivery, entry, program, (uid, gid), &environment) {
             Ok(child) => Next::Run(child),
             Err(e) => Next::Done(could_not_start(&e)),
         }
     }
 
-    fn start_local(&self, delivery: &Delivery, entry: &Entry) -> io::Result<Child<Stage>> {
+    fn start_local(
+        &self,
+        delivery: &Delivery,
+        entry: &Entry,
+        program: &str,
+        (uid, gid): (Uid, Gid),
+        environment: &Environment,
+    ) -> io::Result<Child<Stage>> {
         let (output, write) = pool::output_pipe()?;
-        let pid = Launch::new(&self.settings.local)
-            .arg0("qmail-local")
+        let path = self.settings.local.clone().unwrap_or_else(|| self.settings.layout.sbin(program));
+        let pid = Launch::new(path)
+            .arg0(program)
             .args(local_arguments(delivery, entry))
             .args([&self.settings.default_delivery])
             .args([OsString::from_vec(delivery.extra_header.clone())])
-            .env_exactly(self.environment(delivery).to_vec())
+            .env_exactly(environment.to_vec())
             .descriptor(delivery.file.as_fd(), 0)?
             .descriptor(write.as_fd(), 1)?
             .descriptor(write.as_fd(), 2)?
-            .identity(Uid::from_raw(entry.uid), Gid::from_raw(entry.gid), Vec::new())
+            .identity(uid, gid, Vec::new())
             .start()?;
         Ok(Child { pid, output, keep: TEXT_MAX, stage: Stage::Delivering })
     }
