@@ -82,8 +82,12 @@ fn unavailable(server: &MySqlServer, why: impl Display) -> Unavailable {
 }
 
 fn timed_out(error: &mysql::Error) -> bool {
-    matches!(error, mysql::Error::IoError(e)
-        if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+    let io = match error {
+        mysql::Error::IoError(e) => Some(e),
+        mysql::Error::CodecError(e) => std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>()),
+        _ => None,
+    };
+    io.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
 }
 
 fn explain(error: &mysql::Error) -> String {

@@ -71,6 +71,12 @@ impl Row {
         Self(cells.into_iter())
     }
 
+    /// The first two cells.
+    fn start(&self) -> [Value; 2] {
+        let cell = |n| self.0.as_slice().get(n).cloned().unwrap_or(Value::Null);
+        [cell(0), cell(1)]
+    }
+
     fn bytes(&mut self) -> Option<Vec<u8>> {
         match self.0.next()? {
             Value::Null => None,
@@ -190,6 +196,29 @@ impl<S: Sql> SqlStore<S> {
         })
     }
 
+    /// At most `limit` raw rows after the key `from`.
+    fn page(&mut self, domain: Option<&DomainName>, from: &[Value; 2], limit: u32) -> Answer<Vec<Row>> {
+        let [name, dom] = from.clone();
+        let (condition, keys) = match domain {
+            Some(d) => ("a.pw_domain = ? AND a.pw_name > ?", vec![d.as_str().into(), name]),
+            None => ("a.pw_name >= ? AND (a.pw_name > ? OR a.pw_domain > ?)", vec![name.clone(), name, dom]),
+        };
+        let tail = " ORDER BY a.pw_name, a.pw_domain LIMIT ?";
+        let [active, inactive] = Self::select_accounts(condition, tail);
+        let sql = format!(
+            "SELECT * FROM ({active}) AS x UNION ALL SELECT * FROM ({inactive}) AS y \
+             ORDER BY pw_name, pw_domain LIMIT ?"
+        );
+        let limit = Value::from(limit);
+        let mut parameters = Vec::new();
+        for _ in 0..2 {
+            parameters.extend(keys.iter().cloned());
+            parameters.push(limit.clone());
+        }
+        parameters.push(limit);
+        self.read(|s| s.query(&sql, &parameters))
+    }
+
     fn read_account(&self, mut row: Row) -> Answer<Account> {
         let (local, domain) = (row.bytes().unwrap_or_default(), row.bytes().unwrap_or_default());
         let broken = |what: &str, why: &dyn std::fmt::Display| {
@@ -223,6 +252,14 @@ impl<S: Sql> SqlStore<S> {
             quota,
             active: row.number() == Some(1),
         })
+    }
+}
+
+/// The address that the first two cells of a row are.
+fn from_row([local, domain]: &[Value; 2]) -> Option<Address> {
+    match (local, domain) {
+        (Value::Bytes(local), Value::Bytes(domain)) => Address::new(local, domain).ok(),
+        _ => None,
     }
 }
 
@@ -312,29 +349,28 @@ impl<S: Sql> AccountStore for SqlStore<S> {
         after: Option<&Address>,
         limit: u32,
     ) -> Answer<Vec<Account>> {
-        let name = after.map_or("", Address::local);
-        let (condition, keys) = match domain {
-            Some(d) => ("a.pw_domain = ? AND a.pw_name > ?", vec![d.as_str().into(), name.into()]),
-            None => (
-                "a.pw_name >= ? AND (a.pw_name > ? OR a.pw_domain > ?)",
-                vec![name.into(), name.into(), after.map_or("", |a| a.domain().as_str()).into()],
-            ),
-        };
-        let tail = " ORDER BY a.pw_name, a.pw_domain LIMIT ?";
-        let [active, inactive] = Self::select_accounts(condition, tail);
-        let sql = format!(
-            "SELECT * FROM ({active}) AS x UNION ALL SELECT * FROM ({inactive}) AS y \
-             ORDER BY pw_name, pw_domain LIMIT ?"
-        );
-        let limit = Value::from(limit);
-        let mut parameters = Vec::new();
-        for _ in 0..2 {
-            parameters.extend(keys.iter().cloned());
-            parameters.push(limit.clone());
+        let mut from: [Value; 2] =
+            [after.map_or("", Address::local).into(), after.map_or("", |a| a.domain().as_str()).into()];
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut accounts = Vec::new();
+        loop {
+            let rows = self.page(domain, &from, limit)?;
+            let last = rows.len() < most;
+            for row in rows {
+                from = row.start();
+                // A table shared with other tools may have names that no address can have; no
+                // question finds those either.
+                if from_row(&from).is_some() {
+                    accounts.push(self.read_account(row)?);
+                    if accounts.len() == most {
+                        return Ok(accounts);
+                    }
+                }
+            }
+            if last {
+                return Ok(accounts);
+            }
         }
-        parameters.push(limit);
-        let rows = self.read(|s| s.query(&sql, &parameters))?;
-        rows.into_iter().map(|row| self.read_account(row)).collect()
     }
 
     fn count(&mut self, domain: &DomainName) -> Answer<(u64, u64)> {

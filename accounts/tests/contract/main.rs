@@ -20,11 +20,11 @@ macro_rules! contract {
         /// One server for all cases, a database for each.
         #[test]
         fn mysql() {
-            let server = crate::mariadb::Server::start();
+            let server = crate::mariadb::with_user(e2e::kit::MariaDb::start());
             $({
                 let case = stringify!($case);
                 eprintln!("case {case}");
-                let settings = server.settings(case);
+                let settings = crate::mariadb::over_socket(&server, case);
                 accounts::create_store(&settings, None).unwrap();
                 crate::suite::$case(&settings);
             })+

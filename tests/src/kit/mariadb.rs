@@ -13,6 +13,7 @@ pub struct MariaDb {
     server: Option<Running>,
     root: tempfile::TempDir,
     port: u16,
+    options: Vec<String>,
 }
 
 impl MariaDb {
@@ -22,7 +23,18 @@ impl MariaDb {
     /// When mariadb-server is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
-        let mut server = Self { server: None, root: root(), port: free_port() };
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// As [`MariaDb::start`], with further options; they may name files made in the directory given.
+    ///
+    /// # Panics
+    /// As [`MariaDb::start`].
+    #[must_use]
+    pub fn start_with(options: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let root = root();
+        let options = options(root.path());
+        let mut server = Self { server: None, root, port: free_port(), options };
         let data = server.root.path().join("data");
         std::fs::create_dir(&data).expect("data directory");
         let user = server_user();
@@ -33,6 +45,8 @@ impl MariaDb {
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .args(["--skip-name-resolve", "--innodb-log-file-size=8M"])
             .arg(format!("--user={user}"))
+            // A server that starts removes the temporary tables of all others from a shared directory.
+            .arg(format!("--tmpdir={}", server.root.path().display()))
             .arg(format!("--datadir={}", data.display())))
         .ok();
         server.launch();
@@ -51,10 +65,12 @@ impl MariaDb {
             .args(["--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF"])
             .args(["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M"])
             .arg(format!("--user={}", server_user()))
+            .arg(format!("--tmpdir={}", self.root.path().display()))
             .arg(format!("--datadir={}", path("data")))
             .arg(format!("--socket={}", path("sock")))
             .arg(format!("--pid-file={}", path("pid")))
             .arg(format!("--port={}", self.port))
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
