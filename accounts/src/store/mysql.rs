@@ -84,7 +84,9 @@ fn unavailable(server: &MySqlServer, why: impl Display) -> Unavailable {
 fn timed_out(error: &mysql::Error) -> bool {
     let io = match error {
         mysql::Error::IoError(e) => Some(e),
-        mysql::Error::CodecError(e) => std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>()),
+        mysql::Error::CodecError(e) => {
+            std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>())
+        }
         _ => None,
     };
     io.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
