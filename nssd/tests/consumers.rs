@@ -5,12 +5,14 @@ mod house;
 
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::kit::{self, Etc, Output, run};
 use house::{Daemon, House, furnished, module};
+use lookup::identity::{Client, Reply, User};
 use unix::Signal;
 
 /// The order that keeps local users local and a dead daemon temporary.
@@ -278,6 +280,83 @@ fn restarts_under_load_never_turn_an_account_into_nobody() {
     assert!(right > 100 && no == 0, "right, no, later: {out}");
 }
 
+/// A daemon from hell: the program that asks stays whole, learns "try again", and waits for one deadline at most.
+#[test]
+fn whatever_listens_there_the_program_goes_on() {
+    type Hell = fn(UnixStream);
+    let cases: [(&str, Hell); 7] = [
+        ("closes at once", drop),
+        ("reads and closes", |mut s| drop(s.read(&mut [0; 4096]))),
+        ("size bomb", |mut s| drop(s.write_all(&[0xff; 64]))),
+        ("garbage", |mut s| drop(s.write_all(&[7; 4096]))),
+        ("another version", |mut s| drop(s.write_all(&[0, 0, 0, 4, 9, 0, 0, 0]))),
+        ("a record cut short", |mut s| drop(s.write_all(&[0, 0, 0, 8, 1, 0, 0, 0, 0, 200, b'a', b'b']))),
+        ("dribbles for ever", |mut s| {
+            drop(s.write_all(&[0, 0, 0x80, 0]));
+            while s.write_all(&[1]).is_ok() {
+                unix::wait::pause(Duration::from_millis(20));
+            }
+        }),
+    ];
+    let scene = Scene::new();
+    for (what, hell) in cases {
+        drop(std::fs::remove_file(scene.house.socket()));
+        let listener = UnixListener::bind(scene.house.socket()).unwrap();
+        std::thread::spawn(move || listener.incoming().flatten().for_each(hell));
+        let [[rc, found, milliseconds]] = scene.asked(&["name", "ann@example.org"])[..] else {
+            panic!("{what}")
+        };
+        assert_eq!((rc, found), (11, 0), "{what}");
+        assert!(milliseconds < 3000, "{what}: {milliseconds}");
+        assert!(scene.getent(&["passwd", "root"]).ok().stdout.starts_with("root:"), "{what}");
+        assert_eq!(scene.consumer(&["signals", "root"]).code, 0, "{what}");
+    }
+    // A full backlog that nobody empties.
+    drop(std::fs::remove_file(scene.house.socket()));
+    let listener = UnixListener::bind(scene.house.socket()).unwrap();
+    let mut waiting = Vec::new();
+    let soon = || unix::clock::Deadline::after(Duration::from_millis(1));
+    while let Ok(fd) = unix::socket::connect(&scene.house.socket(), soon()) {
+        waiting.push(fd);
+    }
+    let asked = scene.asked(&["twice", "ann@example.org"]);
+    assert_eq!(asked.iter().map(|a| [a[0], a[1]]).collect::<Vec<_>>(), [[11, 0], [11, 0]]);
+    assert!(asked[0][2] < 3000 && asked[1][2] < 500, "{asked:?}");
+    drop(listener);
+}
+
+/// A record that the daemon must not send: root, and bytes that would break a line of passwd.
+#[test]
+fn a_lying_daemon_makes_nobody_root() {
+    let scene = Scene::new();
+    let liar = |user: User| {
+        drop(std::fs::remove_file(scene.house.socket()));
+        let listener = UnixListener::bind(scene.house.socket()).unwrap();
+        let mut reply = Vec::new();
+        Reply::User(user).encode(&mut reply).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                drop(stream.read(&mut [0; 4096]));
+                drop(stream.write_all(&reply));
+            }
+        });
+        scene.getent(&["passwd", "ann@example.org"])
+    };
+    let user = |uid: u32, gecos: &[u8]| User {
+        name: b"ann@example.org".to_vec(),
+        uid,
+        gid: 1000,
+        gecos: gecos.to_vec(),
+        home: b"/".to_vec(),
+        shell: b"/bin/sh".to_vec(),
+    };
+    assert_eq!(liar(user(4711, b"fine")).code, 0);
+    assert_eq!(liar(user(0, b"root")).code, 2);
+    for gecos in [&b"a:0:0"[..], b"a\nroot2::0:0::/:", b"a\0b"] {
+        assert_ne!(liar(user(4711, gecos)).code, 0);
+    }
+}
+
 /// The daemon's own process is told by the module at once, also when its machine lists the module first.
 #[test]
 fn the_daemon_does_not_wait_for_itself() {
@@ -292,7 +371,7 @@ fn the_daemon_does_not_wait_for_itself() {
     command.envs(inside.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let log = std::fs::File::create(scene.house.at("log")).unwrap();
     let running = kit::Running::start(command.stdin(Stdio::null()).stderr(log));
-    let mut client = lookup::identity::Client::new(&scene.house.socket(), Duration::from_secs(20));
+    let mut client = Client::new(&scene.house.socket(), Duration::from_secs(20));
     kit::until(kit::PATIENCE, "nssd answers", || client.status().is_ok());
     assert!(client.user(b"ann@example.org").unwrap().is_some());
     assert!(running.stop().success());
