@@ -18,11 +18,11 @@ use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
 use crate::counters::{Count, Counters};
-use crate::expiring::Expiring;
 use crate::service::refusing_flag;
 use crate::settings::CacheSettings;
 use crate::source::Source;
 use crate::throttle::{Limits as FailureLimits, Throttle};
+use serve::Expiring;
 
 /// What all workers share.
 #[derive(Debug)]

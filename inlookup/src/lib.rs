@@ -10,7 +10,7 @@
 //! - [`daemon`]: the socket, the user to become;
 //! - [`lookups`]: who may ask, what is counted and logged; [`log`];
 //! - [`answers`]: the meaning of every question, over a [`source`];
-//! - [`peers`], [`service`], [`throttle`], [`breaker`], [`expiring`], [`counters`]: its parts;
+//! - [`peers`], [`service`], [`throttle`], [`breaker`], [`counters`]: its parts;
 //! - [`inquerytest`]: the client tool.
 //!
 //! Invariants: a failure of the store is answered "cannot tell" and never remembered; hashes never
@@ -22,7 +22,6 @@ pub mod answers;
 pub mod breaker;
 pub mod counters;
 pub mod daemon;
-pub mod expiring;
 pub mod inquerytest;
 pub mod log;
 pub mod lookups;

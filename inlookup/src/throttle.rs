@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::expiring::Expiring;
+use serve::Expiring;
 
 /// How many failures are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
