@@ -113,10 +113,11 @@ impl Lookups {
             // One guesser would fill the log with these; they are counted.
             Verdict::Later | Verdict::Granted(_) => return,
         };
+        let host = if login.remote_host.is_empty() { b"here" } else { login.remote_host };
         self.log.line(format_args!(
             "login: {} from {} for {}: {why}",
             login.address.escape_ascii(),
-            login.remote_host.escape_ascii(),
+            host.escape_ascii(),
             login.service.escape_ascii(),
         ));
     }

@@ -2,39 +2,11 @@
 
 mod site;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use accounts::{Limits, ServiceFlags};
-use e2e::kit::{self, Etc};
-use site::Site;
-
-/// The module as cargo built it, beside the test's own executable.
-fn module() -> PathBuf {
-    let own = std::env::current_exe().expect("path of this test");
-    let module = own.with_file_name("libpam_multi.so");
-    assert!(module.is_file(), "{} is not built", module.display());
-    module
-}
-
-/// The module in place, with its configuration file and two services: `indimail-try` with the module
-/// alone, `su` with mail accounts after local ones.
-fn with_module(etc: Etc, root: &Path) -> Etc {
-    let alone = |kind| format!("{kind} required pam_multi.so nodelay\n");
-    let own = ["auth", "account", "session", "password"].map(alone).concat();
-    let su = "auth sufficient pam_rootok.so\n\
-              auth [success=done user_unknown=ignore default=die] pam_multi.so nodelay\n\
-              auth required pam_unix.so\n\
-              account [success=done user_unknown=ignore default=die] pam_multi.so\n\
-              account required pam_unix.so\n\
-              session required pam_unix.so\n";
-    let conf = format!("inlookup_socket {}/run/inlookup.sock\nlogin_timeout 5000\n", root.display());
-    etc.library(&module(), "security/pam_multi.so")
-        .pam("indimail-try", &own)
-        .pam("su", su)
-        .pam("su-l", su)
-        .file("indimail/lookup.conf", conf)
-}
+use e2e::kit;
+use site::{Site, with_mail_logins, with_module};
 
 /// pamtester's words for the outcome of its operations, and its exit code.
 fn pamtester(site: &Site, user: &str, password: &str, operations: &[&str]) -> (String, i32) {
@@ -83,7 +55,7 @@ fn pamtester_shows_each_outcome() {
     let (text, _) = pamtester(&site, "jane@example.com", "secret", &["chauthtok"]);
     assert!(text.contains("Authentication token manipulation error"), "{text}");
     let log = site.log();
-    assert!(log.contains("login: jane@example.com from  for indimail-try: wrong password"), "{log}");
+    assert!(log.contains("login: jane@example.com from here for indimail-try: wrong password"), "{log}");
     // The daemon stops: nobody can tell, and that is what the application hears.
     site.stop();
     for operation in ["authenticate", "acct_mgmt"] {
@@ -176,15 +148,11 @@ fn su(site: &Site, user: &str, password: &str) -> (String, i32) {
 
 #[test]
 fn su_logs_a_mail_user_in_and_local_users_as_before() {
-    // The account has a Unix identity here by an entry in the private passwd file.
     let mut site = Site::new(|etc, root| {
-        let passwd = kit::run(etc.command("cat").arg("/etc/passwd")).ok().stdout;
-        let line = format!("jane@example.com:x:60001:60001:Jane:{}/home/jane:/bin/sh\n", root.display());
-        let line = format!("{line}{}", line.replace("jane", "joe").replace("60001", "60002"));
         let hash = accounts::password::create(accounts::password::Scheme::Sha512, b"local").unwrap();
         let hash = String::from_utf8(hash.expose().to_vec()).unwrap();
         let local = format!("localuser:{hash}:60003:60003::/:/bin/sh\n");
-        with_module(etc.file("passwd", format!("{passwd}{line}{local}")), root)
+        with_mail_logins(with_module(etc, root), root, &["jane", "joe"], &local)
     });
     site.add("joe", |a| a.active = false);
     site.start();

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -191,4 +192,43 @@ impl Site {
         let meta = std::fs::metadata(path).unwrap();
         (meta.uid(), meta.gid(), meta.mode() & 0o7777)
     }
+}
+
+/// The module as cargo built it, beside the test's own executable.
+pub fn module() -> PathBuf {
+    let own = std::env::current_exe().expect("path of this test");
+    let module = own.with_file_name("libpam_multi.so");
+    assert!(module.is_file(), "{} is not built", module.display());
+    module
+}
+
+/// The module in place, with its configuration file and services: `indimail-try` with the module
+/// alone, `su` and `sshd` with mail accounts before local ones.
+pub fn with_module(etc: Etc, root: &Path) -> Etc {
+    let alone = |kind| format!("{kind} required pam_multi.so nodelay\n");
+    let own = ["auth", "account", "session", "password"].map(alone).concat();
+    let su = "auth sufficient pam_rootok.so\n\
+              auth [success=done user_unknown=ignore default=die] pam_multi.so nodelay\n\
+              auth required pam_unix.so\n\
+              account [success=done user_unknown=ignore default=die] pam_multi.so\n\
+              account required pam_unix.so\n\
+              session required pam_unix.so\n";
+    let sshd = su.replace("auth sufficient pam_rootok.so\n", "");
+    let conf = format!("inlookup_socket {}/run/inlookup.sock\nlogin_timeout 5000\n", root.display());
+    etc.library(&module(), "security/pam_multi.so")
+        .pam("indimail-try", &own)
+        .pam("su", su)
+        .pam("su-l", su)
+        .pam("sshd", &sshd)
+        .file("indimail/lookup.conf", conf)
+}
+
+/// Unix identities for mail accounts, by entries in the private passwd file, and further lines of it.
+pub fn with_mail_logins(etc: Etc, root: &Path, locals: &[&str], further: &str) -> Etc {
+    let mut passwd = kit::run(etc.command("cat").arg("/etc/passwd")).ok().stdout;
+    for (uid, local) in (60_001..).zip(locals) {
+        let home = root.join("home").join(local);
+        writeln!(passwd, "{local}@{DOMAIN}:x:{uid}:{uid}:{local}:{}:/bin/sh", home.display()).unwrap();
+    }
+    etc.file("passwd", passwd + further)
 }
