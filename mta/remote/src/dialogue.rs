@@ -11,6 +11,7 @@ use crate::plan::{self, Target};
 use crate::report;
 use crate::route::RouteError;
 use crate::settings::{Job, Settings};
+use crate::tcpto::{Hosts, Limits};
 use crate::tls::{self, Policy};
 
 /// Port of SMTP under TLS from the first byte.
@@ -35,11 +36,23 @@ pub(crate) fn deliver(settings: &Settings, job: &Job, message: &Message) -> Vec<
         Ok(targets) => targets,
         Err(e) => return report::trouble(if e.is_temporary() { b'Z' } else { b'D' }, &e.to_string()),
     };
-    let mut last = Vec::new();
-    for target in &targets {
+    let route = route.as_ref();
+    let limits = Limits {
+        min_penalty: route.and_then(|r| r.min_penalty).unwrap_or(settings.limits.min_penalty),
+        max_tolerance: route.and_then(|r| r.max_tolerance).unwrap_or(settings.limits.max_tolerance),
+    };
+    let hosts = Hosts::new(&settings.tcpto, limits);
+    let mut last = b"the hosts did not answer lately".to_vec();
+    for target in targets.iter().filter(|t| !hosts.is_passed_over(t.ip)) {
         match attempt(settings, job, message, target) {
-            Attempt::Report(found) => return report::of(job, &target.ip.to_string(), &found),
-            Attempt::Next(why) => last = why,
+            Attempt::Report(found) => {
+                hosts.success(target.ip);
+                return report::of(job, &target.ip.to_string(), &found);
+            }
+            Attempt::Next(why) => {
+                hosts.error(target.ip);
+                last = why;
+            }
         }
     }
     let why = String::from_utf8_lossy(&last).into_owned();

@@ -24,6 +24,7 @@ mod report;
 pub mod route;
 mod settings;
 mod spec;
+mod tcpto;
 mod tls;
 
 use std::io::Write;
@@ -32,6 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use program::{Exit, Invocation, Program};
 
 pub use settings::{Job, Settings};
+pub use tcpto::Limits;
 
 /// The program's entry in the executable's table.
 pub const PROGRAM: Program = Program { spec: &spec::SPEC, main };

@@ -14,6 +14,10 @@ pub struct Route {
     pub relay: Option<String>,
     /// Its port; 465 means TLS from the first byte.
     pub port: u16,
+    /// How long the relay is passed over when it does not answer, see [`crate::Limits`].
+    pub min_penalty: Option<i64>,
+    /// Errors within so many seconds count as one.
+    pub max_tolerance: Option<u32>,
 }
 
 /// Why a route cannot be used.
@@ -80,13 +84,24 @@ pub fn parse(value: &[u8]) -> Result<Route, RouteError> {
         "" => SMTP,
         number => number.parse().ok().filter(|p| *p > 0).ok_or_else(shown)?,
     };
-    if numbers.any(|n| !n.is_empty() && n.parse::<i64>().is_err()) {
+    let min_penalty = number(numbers.next()).ok_or_else(shown)?;
+    let max_tolerance = number(numbers.next()).ok_or_else(shown)?;
+    if numbers.next().is_some() {
         return Err(shown());
     }
     if port == QMTP {
         return Err(RouteError::Qmtp(text.to_owned()));
     }
-    Ok(Route { relay: (!relay.is_empty()).then(|| relay.to_owned()), port })
+    Ok(Route { relay: (!relay.is_empty()).then(|| relay.to_owned()), port, min_penalty, max_tolerance })
+}
+
+/// `None`: not a number; `Some(None)`: not given.
+#[expect(clippy::option_option, reason = "absent and wrong are two things")]
+fn number<T: std::str::FromStr>(text: Option<&str>) -> Option<Option<T>> {
+    match text.unwrap_or_default() {
+        "" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +129,15 @@ mod tests {
         assert_eq!(shown(&r, "a.example", ""), "bounces:25");
         assert_eq!(shown(&r, "other", "s"), "smart:25");
         assert_eq!(shown(&routes(&[], &["x:y"]), "other", "s"), "none");
+    }
+
+    #[test]
+    fn penalties_of_a_route() {
+        let limits = |value: &str| parse(value.as_bytes()).map(|r| (r.min_penalty, r.max_tolerance));
+        assert_eq!(limits("relay:25:0"), Ok((Some(0), None)));
+        assert_eq!(limits("relay::-60:5"), Ok((Some(-60), Some(5))));
+        assert_eq!(limits("relay"), Ok((None, None)));
+        assert!(limits("relay:25:1:2:3").is_err());
     }
 
     #[test]

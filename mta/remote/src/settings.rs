@@ -11,6 +11,7 @@ use program::{Exit, Invocation, Loader, Source};
 use crate::dns::{Dns, Mx, System, Unavailable};
 use crate::plan::World;
 use crate::route::Routes;
+use crate::tcpto::Limits;
 
 /// What is to be delivered, from the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Settings {
     pub(crate) certificates: PathBuf,
     pub(crate) without_tls: Vec<Vec<u8>>,
     pub(crate) network: Network,
+    pub(crate) tcpto: PathBuf,
+    pub(crate) limits: Limits,
 }
 
 /// Reads the settings.
@@ -85,6 +88,10 @@ pub(crate) fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             "/etc/indimail/certs",
         ),
         without_tls: list(l, "notlshosts"),
+        tcpto: l
+            .path("queue", Source { variable: Some("QUEUEDIR"), ..Source::default() }, "/var/indimail/queue")
+            .join("lock/tcpto"),
+        limits: limits(l),
         network: Network {
             system: OnceCell::new(),
             own: addresses(l, "moreipme"),
@@ -92,6 +99,20 @@ pub(crate) fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         },
     };
     invocation.finish(loader, settings, Exit::TEMPORARY)
+}
+
+fn limits(l: &mut Loader<'_>) -> Limits {
+    let variable = |name| Source { variable: Some(name), ..Source::default() };
+    let Limits { min_penalty, max_tolerance } = Limits::default();
+    Limits {
+        min_penalty: l.parsed("min penalty", variable("MIN_PENALTY"), min_penalty, "a number of seconds"),
+        max_tolerance: l.parsed(
+            "max tolerance",
+            variable("MAX_TOLERANCE"),
+            max_tolerance,
+            "a number of seconds",
+        ),
+    }
 }
 
 fn list(l: &mut Loader<'_>, name: &str) -> Vec<Vec<u8>> {

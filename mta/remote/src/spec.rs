@@ -20,6 +20,12 @@ pub(crate) static SPEC: Spec = Spec {
         variable("HELOHOST", "our name in EHLO; overrides the control file"),
         variable("SMTPROUTE", "routes that go before smtproutes: domain:relay:port, one a line"),
         variable("SMTPROUTESFILE", "file to read instead of smtproutes"),
+        variable(
+            "MIN_PENALTY",
+            "seconds that a host which does not answer is passed over, 0: never, negative: exactly; default 3600",
+        ),
+        variable("MAX_TOLERANCE", "errors of a host within so many seconds count as one; default 120"),
+        variable("QUEUEDIR", "queue directory, for the table of such hosts; default /var/indimail/queue"),
         variable("CERTDIR", "directory of certificates; default /etc/indimail/certs"),
         variable("CONTROLDIR", "directory of control files; default /etc/indimail/control"),
         variable("SYSCONFDIR", "directory of configuration; default /etc/indimail"),
@@ -47,6 +53,8 @@ now) with a text and a NUL, then for the message K (accepted), D (never) or Z (n
 TLS is used when the host offers it, without looking at its certificate; when the handshake fails the message is \
 sent in clear. A file CERTDIR/tlshosts/HOST.pem with certificates of authorities makes TLS required for that host, \
 with a certificate for its name. CERTDIR/tlshosts/exhaustivelist: no TLS for other hosts. CERTDIR/notlshosts/HOST: \
-no TLS for that host.",
+no TLS for that host.\n\n\
+A host that did not answer twice is passed over for a while; QUEUEDIR/lock/tcpto remembers it. A route may say for \
+how long: domain:relay:port:min_penalty:max_tolerance.",
     ..Spec::EMPTY
 };

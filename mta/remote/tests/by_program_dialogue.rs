@@ -16,6 +16,7 @@ fn a_message_is_sent_as_it_is() {
     let report = place.send("Subject: s\n\n\u{fc}\n.\n..\nlone\rcr\n".as_bytes());
     report.is("rK", "127.0.0.1 accepted message.\nRemote host said: 250 taken");
     assert!(report.text.starts_with("From:<s@x.example> RCPT:<a@d.example> "));
+    host.hears("EHLO MAIL RCPT DATA > > > > > > . QUIT");
     assert_eq!(
         host.heard(),
         [
@@ -41,13 +42,14 @@ fn the_message_may_come_through_a_pipe_and_the_relay_by_ipv6() {
     let mut place = Place::new();
     place.relay(&host);
     place.pipe(MESSAGE).is("rK", "::1 accepted message");
-    assert_eq!(host.verbs(), "EHLO MAIL RCPT DATA > > > > . QUIT");
+    host.hears("EHLO MAIL RCPT DATA > > > > . QUIT");
     assert!(host.heard().contains(&"> ..dot".to_owned()));
 }
 
 #[test]
 fn every_refusal_has_its_class() {
-    let cases: [(&[(&str, &str)], &str, &str); 22] = [
+    type Case = (&'static [(&'static str, &'static str)], &'static str, &'static str);
+    let cases: [Case; 22] = [
         (&[("GREETING", "554 no")], "D", "greeting failed: 554 no"),
         (&[("GREETING", "421 no")], "Z", "(#4.4.1)"),
         (&[("GREETING", "!")], "Z", "(#4.4.1)"),
@@ -72,8 +74,7 @@ fn every_refusal_has_its_class() {
         (&[(".", "!250 taken")], "rK", "250 taken"),
     ];
     for (exceptions, letters, text) in cases {
-        let exceptions: Vec<(&'static str, &'static str)> = exceptions.to_vec();
-        let host = Host::start(Script::with(&exceptions));
+        let host = Host::start(Script::with(exceptions));
         let mut place = Place::new();
         place.relay(&host);
         place.send(MESSAGE).is(letters, text);
@@ -104,6 +105,27 @@ fn a_silent_host_is_given_up_in_time() {
     place.send(MESSAGE).is("Z", "(#4.4.1)");
     drop(listener);
     place.send(MESSAGE).is("Z", "Connection refused");
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_passed_over() {
+    let mut place = Place::new();
+    let queue = place.dir.path().join("queue");
+    std::fs::create_dir_all(queue.join("lock")).unwrap();
+    std::fs::write(queue.join("lock/tcpto"), vec![0; 2048]).unwrap();
+    place.set("QUEUEDIR", queue.to_str().unwrap()).set("MAX_TOLERANCE", "0");
+    let host = Host::start(Script::with(&[("GREETING", "421 busy")]));
+    place.relay(&host);
+    for expected in ["421 busy", "421 busy", "did not answer lately", "did not answer lately"] {
+        place.send(MESSAGE).is("Z", expected);
+    }
+    // The route has the last word.
+    let port = host.address.port();
+    place.set("SMTPROUTE", &format!(":127.0.0.1:{port}:0")).send(MESSAGE).is("Z", "421 busy");
+    let well = Host::start(Script::with(&[]));
+    let route = format!(":127.0.0.1:{}:0", well.address.port());
+    place.set("SMTPROUTE", &route).send(MESSAGE).is("rK", "accepted");
+    place.relay(&host).send(MESSAGE).is("Z", "421 busy");
 }
 
 #[test]
@@ -147,19 +169,19 @@ fn tls_when_offered_whatever_the_certificate() {
     let host = Host::start(Script::with(&[offer]).tls(config.clone()));
     let mut place = Place::new();
     place.relay(&host).send(MESSAGE).is("rK", "accepted");
-    assert_eq!(host.verbs(), "EHLO STARTTLS TLS EHLO MAIL RCPT DATA > > > > . QUIT");
+    host.hears("EHLO STARTTLS TLS EHLO MAIL RCPT DATA > > > > . QUIT");
     // It offers and then refuses: on in clear, on the same connection.
     let host = Host::start(Script::with(&[offer, ("STARTTLS", "454 not now")]));
     place.relay(&host).send(MESSAGE).is("rK", "accepted");
-    assert_eq!(host.verbs(), "EHLO STARTTLS MAIL RCPT DATA > > > > . QUIT");
+    host.hears("EHLO STARTTLS MAIL RCPT DATA > > > > . QUIT");
     // The handshake fails: once more in clear.
     let host = Host::start(Script::with(&[offer]));
     place.relay(&host).send(MESSAGE).is("rK", "accepted");
-    assert_eq!(host.verbs(), "EHLO STARTTLS EHLO MAIL RCPT DATA > > > > . QUIT");
+    host.hears("EHLO STARTTLS EHLO MAIL RCPT DATA > > > > . QUIT");
     let host = Host::start(Script::with(&[offer]).tls(config));
     place.control("notlshosts", "127.0.0.1\n");
     place.relay(&host).send(MESSAGE).is("rK", "accepted");
-    assert_eq!(host.verbs(), "EHLO MAIL RCPT DATA > > > > . QUIT");
+    host.hears("EHLO MAIL RCPT DATA > > > > . QUIT");
 }
 
 #[test]

@@ -196,6 +196,16 @@ impl Host {
         self.heard.lock().unwrap().clone()
     }
 
+    /// Waits until exactly these commands have been heard (the host may lag behind its client).
+    #[track_caller]
+    pub(crate) fn hears(&self, expected: &str) {
+        let start = std::time::Instant::now();
+        while self.verbs() != expected {
+            assert!(start.elapsed() < PATIENCE, "heard {}, not {expected}", self.verbs());
+            std::thread::yield_now();
+        }
+    }
+
     /// First words of the commands.
     pub(crate) fn verbs(&self) -> String {
         let text = self.heard();
