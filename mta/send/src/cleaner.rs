@@ -1,7 +1,7 @@
 //! A running qmail-clean, as its masters see it.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use unix::clock::Deadline;
@@ -25,6 +25,12 @@ impl Cleaner {
     #[must_use]
     pub fn new(to: OwnedFd, from: OwnedFd) -> Self {
         Self { to, from }
+    }
+
+    /// What to watch (for hang-up only) to notice when qmail-clean is gone although nothing is asked of it.
+    #[must_use]
+    pub fn watched(&self) -> (BorrowedFd<'_>, Interest) {
+        (self.from.as_fd(), Interest::Nothing)
     }
 
     /// Gives a command and waits for its end; `Ok(false)` when qmail-clean could not obey.

@@ -77,6 +77,13 @@ pub(super) struct Driver<'a> {
     status: Vec<u8>,
 }
 
+/// From here on no signal ends the process at a bad time.
+pub(super) fn listen() -> io::Result<Signals> {
+    unix::signals::ignore(Signal::SIGUSR1)?;
+    unix::signals::ignore(Signal::SIGUSR2)?;
+    Signals::listen(&[Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM, Signal::SIGINT])
+}
+
 /// A problem before there is a driver.
 pub(super) fn emergency(name: &[u8], problem: &str) {
     let line = Line::new("alert: qmail-send: ").safe(name).text(": cannot start: ").text(problem);
@@ -87,7 +94,12 @@ pub(super) fn emergency(name: &[u8], problem: &str) {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn start(settings: Settings, invocation: &'a Invocation, queue: Queue) -> io::Result<Self> {
+    pub(super) fn start(
+        settings: Settings,
+        invocation: &'a Invocation,
+        queue: Queue,
+        signals: Signals,
+    ) -> io::Result<Self> {
         let fd = |number| {
             let fd = unix::fd::inherited(number).ok_or_else(|| {
                 io::Error::other(format!("descriptor {number} is closed: started without qmail-start"))
@@ -95,9 +107,6 @@ impl<'a> Driver<'a> {
             unix::fd::set_cloexec(&fd, true)?;
             Ok::<_, io::Error>(fd)
         };
-        unix::signals::ignore(Signal::SIGUSR1)?;
-        unix::signals::ignore(Signal::SIGUSR2)?;
-        let signals = Signals::listen(&[Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM, Signal::SIGINT])?;
         let environment = &invocation.environment;
         let name = settings.place.short_name();
         let log = Log::new(fd(0)?, log_lock_file(&environment.control_directory()), settings.loglock);
@@ -337,7 +346,13 @@ impl<'a> Driver<'a> {
     }
 
     fn load(&mut self, id: MessageId, now: u64) {
-        match self.files().known(id) {
+        // A todo-proc that died while sorting sorts again; what it left does not count.
+        let known = match self.files().has(Part::Todo, id) {
+            Ok(true) => return,
+            Ok(false) => self.files().known(id),
+            Err(e) => Err(e),
+        };
+        match known {
             Ok(known) => self.scheduler.known(id, known, now),
             Err(e) => {
                 self.warn(&format!("cannot look at message {id}: {e}; trying again later"));
@@ -354,11 +369,15 @@ impl<'a> Driver<'a> {
         match self.cleaner.obey(command) {
             Ok(done) => Ok(done),
             Err(e) => {
-                self.alert(&format!("lost qmail-clean connection: {e} ... dying"));
-                self.begin_exit()?;
+                self.lost_cleaner(&e)?;
                 Ok(true)
             }
         }
+    }
+
+    fn lost_cleaner(&mut self, why: &io::Error) -> io::Result<()> {
+        self.alert(&format!("lost qmail-clean connection: {why} ... dying"));
+        self.begin_exit()
     }
 
     // Events.
@@ -377,8 +396,12 @@ impl<'a> Driver<'a> {
             deadline = deadline.min(told);
         }
         let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![(self.signals.as_fd(), Interest::Read)];
+        // While exiting nothing is asked of it any more.
+        let watch_cleaner = !self.scheduler.is_exiting();
+        fds.extend(watch_cleaner.then(|| self.cleaner.watched()));
+        let todo = fds.len();
         fds.extend((!self.todo.ended).then(|| (self.todo.from.as_fd(), Interest::Read)));
-        let todo = fds.len() - 1;
+        let spawners = fds.len();
         let alive = Channel::BOTH.map(|c| self.spawners[c.index()].is_alive());
         for channel in Channel::BOTH.into_iter().filter(|c| alive[c.index()]) {
             fds.extend(self.spawners[channel.index()].interests());
@@ -387,10 +410,13 @@ impl<'a> Driver<'a> {
         if found[0].read {
             self.take_signals()?;
         }
-        if todo > 0 && found[todo].read {
+        if watch_cleaner && found[1].closed {
+            self.lost_cleaner(&io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        }
+        if spawners > todo && found[todo].read {
             self.read_todo()?;
         }
-        let mut at = todo + 1;
+        let mut at = spawners;
         for channel in Channel::BOTH.into_iter().filter(|c| alive[c.index()]) {
             if found[at].read {
                 self.read_reports(channel)?;

@@ -130,6 +130,7 @@ fn main(invocation: &Invocation) -> Exit {
 }
 
 fn start(settings: Settings, invocation: &Invocation) -> io::Result<Exit> {
+    let signals = driver::listen()?;
     unix::host::umask(0o077);
     let queue = settings.place.enter().map_err(|e| {
         io::Error::new(e.kind(), format!("cannot enter {}: {e}", settings.place.directory().display()))
@@ -138,7 +139,7 @@ fn start(settings: Settings, invocation: &Invocation) -> io::Result<Exit> {
     let lock = unix::lock::Lock::try_exclusive(&mutex, 0o600)
         .map_err(|e| io::Error::new(e.kind(), format!("cannot lock {}: {e}", mutex.display())))?
         .ok_or_else(|| io::Error::other("another qmail-send runs on this queue"))?;
-    let exit = Driver::start(settings, invocation, queue)?.run()?;
+    let exit = Driver::start(settings, invocation, queue, signals)?.run()?;
     drop(lock);
     Ok(exit)
 }

@@ -228,30 +228,35 @@ impl<'a> TodoProc<'a> {
     }
 
     fn run(&mut self) -> io::Result<Exit> {
+        self.work()?;
+        // The master may be gone already.
+        let _ = Raw(io::stdout().as_fd()).write_all(b"X\0");
+        Ok(Exit::OK)
+    }
+
+    /// Until told to finish.
+    fn work(&mut self) -> io::Result<()> {
         let mut next_scan = Deadline::after(Duration::from_secs(IDLE));
         let mut earliest = Deadline::after(Duration::ZERO);
         let mut pulled = false;
-        loop {
-            let deadline = if pulled { earliest } else { next_scan };
+        while !self.finish {
             let ready = {
-                let mut fds = vec![(self.master.as_fd(), Interest::Read)];
+                let mut fds = vec![(self.master.as_fd(), Interest::Read), self.cleaner.watched()];
                 if !pulled {
                     fds.extend(self.trigger.as_ref().map(|t| (t.as_fd(), Interest::Read)));
                 }
-                ready(&fds, Some(deadline))?
+                ready(&fds, Some(if pulled { earliest } else { next_scan }))?
             };
             let was_started = self.started;
             if ready[0].read {
                 self.obey_master()?;
             }
-            if self.finish {
-                // The master may be gone already.
-                let _ = Raw(io::stdout().as_fd()).write_all(b"X\0");
-                return Ok(Exit::OK);
+            if ready[1].closed && !self.finish {
+                return Err(lost_cleaner(io::ErrorKind::UnexpectedEof.into()));
             }
-            pulled |=
-                ready.get(1).is_some_and(|r| r.read) || next_scan.passed() || was_started != self.started;
-            if self.started && pulled && earliest.passed() {
+            let woken = ready.get(2).is_some_and(|trigger| trigger.read);
+            pulled |= woken || next_scan.passed() || was_started != self.started;
+            if self.started && !self.finish && pulled && earliest.passed() {
                 // Opened anew before looking, so that a pull while we look is seen afterwards.
                 self.trigger = None;
                 self.trigger = self.open_trigger();
@@ -261,6 +266,7 @@ impl<'a> TodoProc<'a> {
                 pulled = false;
             }
         }
+        Ok(())
     }
 
     fn open_trigger(&self) -> Option<File> {

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use e2e::kit::{PATIENCE, until, until_some};
 use mta_queue::inject::Message;
@@ -40,6 +39,18 @@ pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) queue: Queue,
     environment: Vec<(OsString, OsString)>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "the queue was:\n{}",
+                e2e::kit::run(std::process::Command::new("find").arg(self.queue.root()).args(["-type", "f"]))
+                    .stdout
+            );
+        }
+    }
 }
 
 /// Runs a program of the executable under test to its end, as the owner of the queue.
@@ -321,7 +332,8 @@ impl Tree {
     #[track_caller]
     pub(crate) fn wait_for_end(&mut self) -> Ending {
         for pid in self.all() {
-            let ending = wait_within(pid, PATIENCE);
+            let ending =
+                wait_within(pid, &format!("end of one of {:?}, which is {pid}: {}", self.all(), self.log()));
             self.ended.insert(pid, ending);
         }
         self.ended[&self.send]
@@ -338,9 +350,9 @@ impl Tree {
 }
 
 #[track_caller]
-fn wait_within(pid: Pid, patience: Duration) -> Ending {
+fn wait_within(pid: Pid, what: &str) -> Ending {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    until(patience, "end of a program", || {
+    until(PATIENCE, what, || {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         !matches!(waitid(Id::Pid(pid), flags), Ok(nix::sys::wait::WaitStatus::StillAlive))
     });
@@ -349,6 +361,9 @@ fn wait_within(pid: Pid, patience: Duration) -> Ending {
 
 impl Drop for Tree {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the log was:\n{}", self.log());
+        }
         for pid in self.all() {
             if !self.ended.contains_key(&pid) {
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
