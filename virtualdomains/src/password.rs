@@ -189,11 +189,13 @@ fn ask(terminal: &std::fs::File, prompt: &str) -> Result<SecretBytes, Failure> {
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
     silent.local_flags.insert(LocalFlags::ECHONL);
-    let mut out = terminal;
-    out.write_all(prompt.as_bytes()).map_err(fail)?;
+    // Silent before the prompt: whoever answers it at once is not shown either.
     tcsetattr(terminal.as_fd(), SetArg::TCSAFLUSH, &silent).map_err(|e| fail(e.into()))?;
     let mut line = zeroize::Zeroizing::new(Vec::with_capacity(LONGEST + 2));
-    let read = io::BufReader::new(terminal).read_until(b'\n', &mut line);
+    let mut out = terminal;
+    let read = out
+        .write_all(prompt.as_bytes())
+        .and_then(|()| io::BufReader::new(terminal).read_until(b'\n', &mut line));
     tcsetattr(terminal.as_fd(), SetArg::TCSAFLUSH, &before).map_err(|e| fail(e.into()))?;
     read.map_err(fail)?;
     Ok(control::trimmed(&line).into())

@@ -30,6 +30,88 @@ fn a_damaged_store_cannot_tell() {
 }
 
 #[test]
+fn a_set_user_id_copy_refuses_to_run() {
+    let mut site = Site::new();
+    site.domain();
+    let program = site.path("usr/libexec/indimail/vadmin");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    site.as_user(Some(65_534));
+    refused(&site.run(&["vuserinfo", "postmaster@example.com"]), 100, "set-user-id");
+}
+
+#[test]
+fn the_password_is_asked_for_twice_without_echo() {
+    let site = Site::new();
+    site.domain();
+    site.with_password(&["vadduser", "ann@example.com"], "old").ok();
+    // script(1) gives the command a terminal of its own.
+    let ask = |input: &str| {
+        let inner = site.command(&["vpasswd", "ann@example.com"]);
+        let words: Vec<_> = std::iter::once(inner.get_program())
+            .chain(inner.get_args())
+            .map(|w| w.to_str().unwrap())
+            .collect();
+        let mut command = std::process::Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        command.envs(inner.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        dialogue(command, input)
+    };
+    let (code, shown) = ask("new secret");
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("New password for ann@example.com: ") && shown.contains("Retype"), "{shown}");
+    assert!(!shown.contains("new secret"), "{shown}");
+    assert!(site.verifies("ann@example.com", "new secret"));
+}
+
+/// Runs a command that asks on its terminal and answers each prompt when it is shown, which is when echo
+/// is off. Gives back the exit code and everything shown.
+fn dialogue(mut command: std::process::Command, answer: &str) -> (i32, String) {
+    use std::process::Stdio;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut answered) = (Vec::new(), 0);
+    let mut buf = [0; 1024];
+    loop {
+        match output.read(&mut buf).unwrap() {
+            0 => break,
+            n => shown.extend_from_slice(&buf[..n]),
+        }
+        let prompts = shown.windows(2).filter(|w| w == b": ").count();
+        while answered < prompts {
+            input.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            answered += 1;
+        }
+    }
+    (child.wait().unwrap().code().unwrap(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+#[test]
+fn root_and_the_mail_user_share_the_sqlite_file() {
+    let mut site = Site::new();
+    let indimail = site.uid("indimail");
+    // As the packages make it: SQLite needs its journal beside the file.
+    std::os::unix::fs::chown(site.path("var"), Some(indimail), None).unwrap();
+    site.with_password(&["vadddomain", "example.com"], "x").ok();
+    site.with_password(&["vadduser", "ann@example.com"], "x").ok();
+    // Root has the file open with a journal that root's process made.
+    let mut ours = site.accounts();
+    let ann = accounts::Address::parse(b"ann@example.com").unwrap();
+    let event = accounts::Event { service: accounts::Service::password(), remote_ip: String::new(), at: 7 };
+    ours.note(&ann, &event).unwrap();
+    assert_eq!(site.owner("var/accounts.sqlite-wal").0, indimail);
+    site.as_user(Some(indimail));
+    site.run(&["vpasswd", "ann@example.com", "by the mail user"]).ok();
+    assert!(ours.account(&ann).unwrap().is_some());
+    assert!(site.verifies("ann@example.com", "by the mail user"));
+    drop(ours);
+    // A directory in which the journal cannot be made is named, and is no "absent".
+    std::os::unix::fs::chown(site.path("var"), Some(0), None).unwrap();
+    let output = site.run(&["vuserinfo", "ann@example.com"]);
+    refused(&output, 111, "directory must be");
+}
+
+#[test]
 fn everything_in_mariadb() {
     let server = e2e::kit::MariaDb::start();
     server.sql(
