@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use accounts::{Accounts, Answer as Told};
 use lookup::Key;
 use lookup::mail::{Counters as Rows, Reply, Request, UserStatus, Verdict};
-use serve::{Answer, Counters as FrontCounters, Frame, Lane, Peer, Service, Statistics};
+use serve::{Answer, Breaker, Counters as FrontCounters, Frame, Lane, Peer, Service, Statistics};
 
 use crate::answers::{Answers, Login, Now, Shared};
-use crate::breaker::{Breaker, Guarded};
+use crate::breaker::Guarded;
 use crate::counters::Count;
 use crate::log::Log;
 use crate::peers::{Peers, Right};

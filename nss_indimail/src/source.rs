@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const RECENTLY: Duration = Duration::from_secs(2);
 
 /// The service manager's unit of the daemon: while it starts it, nobody in it may wait for it.
-const UNIT: &[u8] = b"nssd.service";
+const UNIT: &[u8] = b"indimail-nssd.service";
 
 /// This process asks nobody: it is the daemon, or it must not depend on it.
 static BLOCKED: AtomicBool = AtomicBool::new(false);

@@ -3,21 +3,25 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use accounts::Accounts;
 use lookup::identity::{Reply, Request};
 use program::{Exit, Invocation};
-use serve::{Answer, Counters, Frame, Front, Peer, SIGNALS_OBEYED, Service, Stopped};
+use serve::{Answer, Breaker, Counters, Frame, Front, Peer, SIGNALS_OBEYED, Service, Stopped};
 use unix::Uid;
 use unix::signals::Signals;
 
 use crate::answers::{Answers, Asker};
 use crate::log::{Level, Log};
 use crate::settings::{self, Settings, Task};
+use crate::source::Guarded;
 
 /// Everybody may ask; what is answered depends on who does.
 const SOCKET_MODE: u32 = 0o666;
+
+/// A store that hung is left alone for so long.
+const REST: Duration = Duration::from_secs(1);
 
 /// Complaints of one kind are logged once in so many milliseconds.
 const QUIET: u64 = 10_000;
@@ -100,6 +104,7 @@ fn run(
     let daemon = Arc::new(Daemon {
         answers: Answers::new(settings.rules),
         accounts: Mutex::new(settings.accounts),
+        breaker: Arc::new(Breaker::new(settings.timeout / 2, REST)),
         administrators,
         statistics: Arc::clone(&front.statistics),
         log,
@@ -118,6 +123,7 @@ struct Daemon {
     answers: Answers,
     /// Where workers connect to, until the next reload.
     accounts: Mutex<accounts::Settings>,
+    breaker: Arc<Breaker>,
     administrators: Vec<Uid>,
     statistics: Arc<serve::Statistics>,
     log: Log,
@@ -127,13 +133,14 @@ struct Daemon {
 
 /// A worker's own store connection, and when it was made.
 struct Worker {
-    accounts: Accounts,
+    accounts: Guarded<Accounts>,
     epoch: u64,
 }
 
 impl Daemon {
-    fn open(&self) -> Accounts {
-        Accounts::open(&self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
+    fn open(&self) -> Guarded<Accounts> {
+        let settings = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        Guarded::new(Accounts::open(&settings), Arc::clone(&self.breaker))
     }
 
     /// Warns, but not about everything all the time.

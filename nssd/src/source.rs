@@ -1,6 +1,9 @@
 //! What this daemon needs of the account library, as one narrow trait.
 
-use accounts::{Accounts, Address, Answer, Domain, Entry, Page};
+use std::sync::Arc;
+
+use accounts::{Accounts, Address, Answer, Domain, Entry, Page, Unavailable};
+use serve::Breaker;
 
 /// Where accounts and domains are looked up: [`Accounts`], or a fake. Each worker has its own.
 pub trait Source {
@@ -57,14 +60,55 @@ impl Source for Accounts {
     }
 }
 
+/// A source behind a breaker: a store that hangs must not hold every worker. Domains are a file and
+/// need none.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    source: S,
+    breaker: Arc<Breaker>,
+}
+
+impl<S> Guarded<S> {
+    /// `source`, asked only while `breaker` lets it.
+    pub fn new(source: S, breaker: Arc<Breaker>) -> Self {
+        Self { source, breaker }
+    }
+}
+
+fn hung() -> Unavailable {
+    Unavailable::new("account store", "it did not answer in time a moment ago")
+}
+
+impl<S: Source> Source for Guarded<S> {
+    fn account(&mut self, address: &Address) -> Answer<Option<Entry>> {
+        self.breaker.ask(hung, || self.source.account(address))
+    }
+
+    fn account_by_uid(&mut self, uid: u32) -> Answer<Option<Entry>> {
+        self.breaker.ask(hung, || self.source.account_by_uid(uid))
+    }
+
+    fn accounts(&mut self, after: Option<&Address>, limit: u32) -> Answer<Page> {
+        self.breaker.ask(hung, || self.source.accounts(after, limit))
+    }
+
+    fn domain(&mut self, name: &[u8]) -> Answer<Option<Domain>> {
+        self.source.domain(name)
+    }
+
+    fn domains(&mut self) -> Answer<Vec<Domain>> {
+        self.source.domains()
+    }
+}
+
 /// Accounts for tests, without a store.
 #[cfg(test)]
 pub(crate) mod fake {
     use std::collections::BTreeMap;
 
-    use accounts::{Account, DomainName, Unavailable, UnixIds};
+    use accounts::{Account, DomainName, UnixIds};
 
-    use super::{Address, Answer, Domain, Entry, Page, Source};
+    use super::{Address, Answer, Domain, Entry, Page, Source, Unavailable};
 
     /// An account whose ids are given.
     pub(crate) fn entry(address: &str, uid: u32, gid: u32) -> Entry {

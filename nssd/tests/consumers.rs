@@ -181,7 +181,7 @@ fn the_environment_is_not_looked_at() {
     assert!(run(&mut command).ok().stdout.starts_with("0 1 "));
     // But for the unit that is being started as the daemon.
     command = scene.etc.command(&scene.consumer);
-    command.args(["name", "ann@example.org"]).env("SYSTEMD_ACTIVATION_UNIT", "nssd.service");
+    command.args(["name", "ann@example.org"]).env("SYSTEMD_ACTIVATION_UNIT", "indimail-nssd.service");
     assert!(run(&mut command).ok().stdout.starts_with("0 0 "));
 }
 
@@ -194,7 +194,7 @@ fn a_set_user_id_program_asks_the_configured_daemon() {
     let drop = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let mut command = scene.etc.command("setpriv");
     command.args(drop).arg(&copy).args(["name", "ann@example.org"]).env("NSSD_SOCKET", "/nonexistent");
-    command.env("SYSTEMD_ACTIVATION_UNIT", "nssd.service");
+    command.env("SYSTEMD_ACTIVATION_UNIT", "indimail-nssd.service");
     assert!(run(&mut command).ok().stdout.starts_with("0 1 "), "no variable counts in a set-id program");
 }
 

@@ -11,6 +11,7 @@
 //! - [`Settings`]: every limit;
 //! - [`Service`]: what a daemon brings: the state of a worker, and the answer to one frame;
 //! - [`Front`]: the loop; [`Handle`] stops, reloads or asks it from another thread;
+//! - [`Breaker`]: lets workers fail at once while their store hangs;
 //! - [`Expiring`]: a table of bounded size for answers that may be given again for a while;
 //! - [`listener`]: the socket, inherited or our own.
 //!
@@ -20,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod breaker;
 mod connection;
 mod expiring;
 mod front;
@@ -28,6 +30,7 @@ mod settings;
 mod timers;
 mod workers;
 
+pub use breaker::Breaker;
 pub use expiring::Expiring;
 pub use front::{Front, Handle, SIGNALS_OBEYED, Stopped};
 pub use lookup::frame::Frame;
