@@ -2,6 +2,7 @@
 
 use program::Exit;
 use smtp::server::{Action, Answer, Ending, Query, Session};
+use zeroize::Zeroize as _;
 
 use crate::channel::{Channel, Heard};
 use crate::log::Log;
@@ -20,7 +21,11 @@ pub(crate) fn serve(session: &mut Session, channel: &mut Channel, world: &mut Wo
                 channel.flush();
             }
             Action::Read => match channel.read(&mut buffer) {
-                Heard::Bytes(n) => session.feed(&buffer[..n]),
+                Heard::Bytes(n) => {
+                    session.feed(&buffer[..n]);
+                    // Passwords pass here.
+                    buffer[..n].zeroize();
+                }
                 Heard::Gone => session.end_of_input(),
                 Heard::TimedOut => session.timed_out(),
                 Heard::Terminated => session.terminate(),

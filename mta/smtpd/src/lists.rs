@@ -1,7 +1,7 @@
 //! Lists of addresses and domains: a text file read once, and a cdb that is looked up each time.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cdb::Reader;
 use smtp::address;
@@ -18,13 +18,13 @@ pub(crate) struct Broken {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddressList {
     lines: HashSet<Vec<u8>>,
-    cdb: PathBuf,
+    cdb: Option<PathBuf>,
 }
 
 impl AddressList {
     /// The list with these lines; `cdb` need not exist.
     pub(crate) fn new(lines: Vec<Vec<u8>>, cdb: PathBuf) -> Self {
-        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb }
+        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb: Some(cdb) }
     }
 
     /// Is this address, or its whole domain, on the list?
@@ -33,7 +33,7 @@ impl AddressList {
         let domain = address::split(&address).1.map(|d| [b"@", d].concat());
         let keys = std::iter::once(&address).chain(&domain);
         for key in keys.clone() {
-            if in_cdb(&self.cdb, key)? {
+            if in_cdb(self.cdb.as_deref(), key)? {
                 return Ok(true);
             }
         }
@@ -48,13 +48,13 @@ impl AddressList {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DomainList {
     lines: HashSet<Vec<u8>>,
-    cdb: PathBuf,
+    cdb: Option<PathBuf>,
 }
 
 impl DomainList {
     /// The list with these lines; `cdb` need not exist.
     pub(crate) fn new(lines: Vec<Vec<u8>>, cdb: PathBuf) -> Self {
-        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb }
+        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb: Some(cdb) }
     }
 
     /// Is this domain on the list?
@@ -67,7 +67,7 @@ impl DomainList {
             return Ok(true);
         }
         for key in keys {
-            if in_cdb(&self.cdb, key)? {
+            if in_cdb(self.cdb.as_deref(), key)? {
                 return Ok(true);
             }
         }
@@ -76,7 +76,10 @@ impl DomainList {
 }
 
 /// The file is opened for each lookup, because it is replaced while sessions run.
-fn in_cdb(path: &std::path::Path, key: &[u8]) -> Result<bool, Broken> {
+fn in_cdb(path: Option<&Path>, key: &[u8]) -> Result<bool, Broken> {
+    let Some(path) = path else {
+        return Ok(false);
+    };
     let broken = |source| Broken { path: path.to_owned(), source };
     match Reader::open(path).map_err(broken)? {
         Some(reader) => Ok(reader.get(key).map_err(broken)?.is_some()),

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -118,6 +119,40 @@ fn swaks_and_smtplib_get_the_same_answers() {
             "{message:?}"
         );
     }
+}
+
+/// The same dialogue in raw bytes.
+const DIALOGUE: &[u8] =
+    b"EHLO c.example\r\nMAIL FROM:<u@here.example>\r\nRCPT TO:<v@here.example>\r\nDATA\r\n\
+    Subject: three\r\n\r\nbody\r\n..dot\r\n.\r\nQUIT\r\n";
+
+/// Sends it in two parts.
+fn raw(port: u16, cut: usize) -> Vec<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let (first, second) = DIALOGUE.split_at(cut);
+    stream.write_all(first).unwrap();
+    // The greeting goes out just before the first read, which so finds the first part alone.
+    let mut heard = vec![0];
+    stream.read_exact(&mut heard).unwrap();
+    stream.write_all(second).unwrap();
+    stream.read_to_end(&mut heard).unwrap();
+    let heard = String::from_utf8(heard).unwrap();
+    heard.lines().filter(|l| l.as_bytes().get(3) == Some(&b' ')).map(|l| l[..3].to_owned()).collect()
+}
+
+#[test]
+fn raw_bytes_cut_anywhere_get_the_answers_that_swaks_and_smtplib_get() {
+    let (place, listener) = served(with_accounts());
+    let port = listener.port;
+    let expected = swaks(port, &["--to", "v@here.example"]);
+    assert_eq!(smtplib(port, "v@here.example", false), expected);
+    for cut in 0..=DIALOGUE.len() {
+        assert_eq!(raw(port, cut), expected, "cut at {cut}");
+    }
+    assert_eq!(place.queued().len(), 2 + DIALOGUE.len() + 1);
+    assert!(place.queued().iter().all(|q| q.1.contains("\n\nbody\n.dot\n")));
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod scopes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::command::{self, Line, MAX_AUTH_LINE, Verb};
 use crate::reply::Reply;
 
@@ -172,8 +174,10 @@ impl Session {
         let Some((line, used)) = found else {
             return false;
         };
+        // The line may hold a password: no copy of it stays behind.
+        self.input[self.used..self.used + used].zeroize();
         self.used += used;
-        let line = zeroize::Zeroizing::new(line);
+        let line = Zeroizing::new(line);
         match std::mem::replace(&mut self.state, State::Command) {
             State::Auth(step) => self.auth_line(step, &line),
             _ => self.command(Line::new(&line)),
