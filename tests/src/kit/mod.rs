@@ -49,6 +49,25 @@ pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
     std::fs::write(path, contents).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
+/// Writes a program (mode 0755) and the directories above it.
+///
+/// A child does the writing: while this process has the file open, a child that another thread of
+/// the test starts at that moment would inherit it, and running the program would fail with "text
+/// file busy".
+///
+/// # Panics
+/// When that fails.
+#[track_caller]
+pub fn write_program(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
+    }
+    let mut writer = std::process::Command::new("/bin/sh");
+    writer.args(["-c", "rm -f \"$0\" && cat >\"$0\" && chmod 755 \"$0\""]).arg(path);
+    run_with_input(&mut writer, contents.as_ref()).ok();
+}
+
 /// The installed tree that end-to-end tests run: INDIMAIL_STAGE, else `target/stage` of this
 /// workspace.
 ///

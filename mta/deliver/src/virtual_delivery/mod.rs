@@ -36,7 +36,11 @@ static SPEC: Spec = Spec {
     summary: "deliver a message to an account of a virtual domain",
     section: 8,
     place: Place::Sbin,
-    operands: Operands { synopsis: "'' bounce-no-mailbox|delete|/directory|address", min: 2, max: Some(2) },
+    operands: Operands {
+        synopsis: "'' bounce-no-mailbox|delete|/directory|address, or the operands of qmail-local",
+        min: 2,
+        max: Some(9),
+    },
     variables: &[
         Variable { name: "EXT", help: "local part of the account (postmaster when empty)" },
         Variable { name: "HOST", help: "its domain" },

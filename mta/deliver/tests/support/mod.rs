@@ -24,8 +24,7 @@ impl Tree {
         let root = kit::root();
         let at = |p: &str| root.path().join(p);
         let exe = at("usr/libexec/indimail/qmail-deliver");
-        write(&exe, std::fs::read(env!("CARGO_BIN_EXE_qmail-deliver")).unwrap());
-        kit::set_mode(&exe, 0o755);
+        kit::write_program(&exe, std::fs::read(env!("CARGO_BIN_EXE_qmail-deliver")).unwrap());
         for name in ["qmail-local", "vdelivermail", "qmail-getpw", "qmail-newu"] {
             link(&exe, &at(&format!("usr/sbin/{name}")));
         }
@@ -77,9 +76,7 @@ impl Tree {
             "#!/bin/sh\ncat >{0}/message.$$; cat <&1 >{0}/envelope.$$\nexit {code}\n",
             sent.display()
         );
-        let path = self.at("usr/sbin/qmail-queue");
-        write(&path, script);
-        kit::set_mode(&path, 0o755);
+        kit::write_program(self.at("usr/sbin/qmail-queue"), script);
     }
 
     /// What the queue program was given: messages and envelopes.
