@@ -176,7 +176,11 @@ fn run(settings: &Settings) -> Result<std::convert::Infallible, Error> {
         fds.extend(talk.parent_side(first));
     }
     let launch = tree.prepared("qmail-send", tree.launch("qmail-send", &[]), "qmails", qmails, &fds)?;
-    Err(Error::Start("qmail-send".to_owned(), launch.replace()))
+    // The descriptors are in place before exec, and 2 is one of them: keep the way to complain.
+    let complaints = io::stderr().as_fd().try_clone_to_owned().map_err(Error::Pipes)?;
+    let error = launch.replace();
+    nix::unistd::dup2_stderr(&complaints).map_err(|e| Error::Pipes(e.into()))?;
+    Err(Error::Start("qmail-send".to_owned(), error))
 }
 
 struct Tree<'a> {
