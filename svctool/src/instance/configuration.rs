@@ -34,6 +34,10 @@ pub fn write_layer(instance: &Instance, ids: Option<(&str, &str)>) -> Result<()>
     let own = std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
     put(&layer.join("nsswitch.conf"), &with_our_service(&own))?;
     put(&layer.join("pam.d/indimail-try"), PAM_SERVICE)?;
+    // Mail accounts have the shell nologin; su takes another one (-s) only for a user whose own is
+    // listed, and this view is for trying logins.
+    let shells = std::fs::read_to_string("/etc/shells").unwrap_or_default();
+    put(&layer.join("shells"), &format!("{shells}/usr/sbin/nologin\n"))?;
     if let Ok(su) = std::fs::read_to_string("/etc/pam.d/su") {
         let ours =
             "auth sufficient pam_rootok.so\nauth sufficient pam_multi.so\naccount sufficient pam_multi.so\n";
@@ -74,7 +78,8 @@ pub fn make_directories(instance: &Instance, ids: &MailIds) -> Result<()> {
         ("etc/indimail/control", "root", "root", 0o755),
         ("etc/indimail/users", "root", "root", 0o755),
         ("etc/indimail/certs", "root", "qcerts", 0o750),
-        ("var/indimail", "root", "root", 0o755),
+        // The account database and its journal are made in it.
+        ("var/indimail", "indimail", "indimail", 0o755),
         ("var/indimail/alias", "alias", "nofiles", 0o2755),
         ("var/indimail/domains", "indimail", "indimail", 0o755),
         ("var/log", "root", "root", 0o755),
