@@ -84,7 +84,7 @@ pub fn send(port: u16, from: &str, to: &[&str], message: &str) -> Result<String,
         session.expect(&format!("RCPT TO:<{recipient}>"), "250")?;
     }
     session.expect("DATA", "354")?;
-    let body = message.replace("\n.", "\n..").replace('\n', "\r\n");
+    let body = message.trim_end_matches('\n').replace("\n.", "\n..").replace('\n', "\r\n");
     let accepted = session.expect(&format!("{body}\r\n."), "250")?;
     session.command("QUIT")?;
     Ok(accepted)

@@ -81,6 +81,10 @@ fn every_program_says_its_version_and_has_a_page() {
         assert!(std::fs::read_to_string(page).expect("a page").contains(".SH NAME"), "{name}");
         let completions = tree.join("usr/share/bash-completion/completions");
         assert!(completions.join(&name).exists(), "{name}");
+        if name == "multilog" {
+            // There, a word that begins with "-" is a pattern.
+            continue;
+        }
         let unknown = run(Command::new(&program).arg("--no-such-option-at-all"));
         assert!(unknown.code != 0 && !unknown.stderr.is_empty(), "{name}: {unknown:?}");
     }

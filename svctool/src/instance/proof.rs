@@ -148,7 +148,7 @@ pub fn login(enter: &[OsString], account: &TryAccount, as_root: bool) -> Result<
     ensure!(as_root, "needs pamtester, or root for a login by su");
     // As somebody else than root, so that su must ask for the password.
     let su = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "su", "-s", "/bin/sh"];
-    let argv: Vec<&str> = su.into_iter().chain([address, "-c", "id -un"]).collect();
+    let argv: Vec<&str> = su.into_iter().chain([address, "-c", "echo \"$LOGNAME\""]).collect();
     let name = run(enter, &argv, &password)?;
     ensure!(name.trim() == address, "su: logged in as {}", name.trim());
     Ok(format!("su {address} as uid 65534, with the password: granted"))

@@ -39,7 +39,7 @@ impl Client {
         self.command(&format!("MAIL FROM:<{from}>"), '2')?;
         self.command(&format!("RCPT TO:<{to}>"), '2')?;
         self.command("DATA", '3')?;
-        let body = message.replace("\r\n", "\n").replace("\n.", "\n..").replace('\n', "\r\n");
+        let body = message.trim_end().replace("\r\n", "\n").replace("\n.", "\n..").replace('\n', "\r\n");
         let accepted = self.command(&format!("{body}\r\n."), '2')?;
         self.command("QUIT", '2')?;
         Ok(accepted)
