@@ -201,7 +201,7 @@ fn check_store(places: &Places) -> Finding {
 }
 
 fn check_queue(queue: &Path) -> Vec<Finding> {
-    let fix = format!("queue-fix {}", queue.display());
+    let fix = format!("stop qmail-send (svc -d), then: queue-fix {}", queue.display());
     let mut faults = Vec::new();
     for row in mta_queue::layout::DIRECTORIES {
         let (mode, owner) = (row.mode, row.owner.user());

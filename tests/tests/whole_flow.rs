@@ -10,7 +10,7 @@ fn check_flow(instance: &Instance) {
     let alice = instance.account(0);
     let text = instance.send_and_wait("flow@client.test");
     assert!(text.starts_with("Return-Path: <bob@indimail.test>\n"), "{text}");
-    assert!(text.contains(&"-alice@indimail.test\n"), "{text}");
+    assert!(text.contains("-alice@indimail.test\n"), "{text}");
     assert!(text.ends_with("\n\nbody of flow@client.test\n"), "{text}");
 
     let entry = instance.run(&["getent", "passwd", &alice.address]);
