@@ -91,13 +91,13 @@ fn killing_every_daemon_loses_nothing() {
         std::thread::sleep(Duration::from_millis(200));
         let counts = counts(&to.maildir);
         let missing: Vec<_> = accepted.iter().filter(|id| !counts.contains_key(*id)).collect();
-        let queue = run(&mut instance.command("qmail-qstat")).stdout;
-        let empty = queue.lines().count() == 2 && queue.lines().all(|l| l.ends_with(": 0"));
-        if missing.is_empty() && empty {
+        // A sender killed between the removal of the envelope and that of the text leaves the text
+        // alone, to be swept up later: such a rest is counted as a message, but belongs to nobody.
+        let queue = run(&mut instance.command("qmail-qread")).stdout;
+        if missing.is_empty() && queue.trim_end().ends_with("local 0 remote 0 todo 0 bouncing 0") {
             break;
         }
-        let left = run(&mut instance.command("qmail-qread")).stdout;
-        assert!(Instant::now() < end, "missing: {missing:?}\nqueue: {queue}{left}");
+        assert!(Instant::now() < end, "missing: {missing:?}\n{queue}");
     }
     // A message is delivered twice only when its delivery was killed, or the sender was, between
     // the rename into the mailbox and the mark in the queue.
