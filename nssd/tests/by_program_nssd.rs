@@ -3,6 +3,7 @@
 mod house;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -153,6 +154,98 @@ fn readiness_is_a_newline() {
     read.read_to_string(&mut text).unwrap();
     assert_eq!(text, "\n");
     assert!(running.stop().success());
+}
+
+/// What the service manager is told, one datagram each.
+struct Manager {
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new(house: &House) -> Self {
+        let socket = UnixDatagram::bind(house.at("notify")).unwrap();
+        socket.set_read_timeout(Some(kit::PATIENCE)).unwrap();
+        Self { socket }
+    }
+
+    /// Waits until this word is told; others are passed over.
+    fn until_told(&self, word: &str) {
+        let mut buffer = [0; 4096];
+        loop {
+            let n = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{word}: {e}"));
+            if String::from_utf8_lossy(&buffer[..n]).lines().any(|l| l == word) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_is_told_and_the_watchdog_fed() {
+    let house = furnished();
+    let manager = Manager::new(&house);
+    let mut command = house.command(&[]);
+    command.env("NOTIFY_SOCKET", house.at("notify")).env("WATCHDOG_USEC", "100000").stderr(Stdio::null());
+    let mut daemon = kit::Running::start(&mut command);
+    manager.until_told("READY=1");
+    for _ in 0..3 {
+        manager.until_told("WATCHDOG=1");
+    }
+    daemon.signal(Signal::SIGHUP);
+    manager.until_told("RELOADING=1");
+    manager.until_told("READY=1");
+    daemon.signal(Signal::SIGTERM);
+    manager.until_told("STOPPING=1");
+    assert!(daemon.wait_within(kit::PATIENCE).success());
+}
+
+#[test]
+fn a_socket_that_the_service_manager_made_is_used() {
+    let house = furnished();
+    let elsewhere = house.at("run/passed.sock");
+    let mut activate = Command::new("systemd-socket-activate");
+    activate.arg("--listen").arg(&elsewhere);
+    let inside = house.command(&[]);
+    for (name, value) in inside.get_envs() {
+        let mut setting = name.to_owned();
+        setting.push("=");
+        setting.push(value.unwrap());
+        activate.arg("--setenv").arg(setting);
+    }
+    activate.arg(inside.get_program()).stdin(Stdio::null()).stderr(Stdio::null());
+    let running = kit::Running::start(&mut activate);
+    let mut client = lookup::identity::Client::new(&elsewhere, kit::PATIENCE);
+    kit::until(kit::PATIENCE, "the passed socket answers", || client.user(b"ann@example.org").is_ok());
+    assert!(client.user(b"ann@example.org").unwrap().is_some());
+    assert!(!house.socket().exists(), "its own place stays free");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_database_that_hangs_costs_one_connection_and_is_never_a_no() {
+    let house = furnished();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    // Connections are accepted and never greeted.
+    let connections = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = std::sync::Arc::clone(&connections);
+    std::thread::spawn(move || server.incoming().flatten().for_each(|s| kept.lock().unwrap().push(s)));
+    std::fs::write(house.at("control/accountstore"), "mysql:\n").unwrap();
+    std::fs::write(house.at("control/host.mysql"), format!("127.0.0.1:u:p:{port}\n")).unwrap();
+    kit::set_mode(&house.at("control/host.mysql"), 0o640);
+    house.configure("timeout 500\n");
+    let daemon = house.start(&[]);
+    let mut client = daemon.client();
+    assert_eq!(client.user(b"ann@example.org"), Err(Unavailable::Backend));
+    kit::until(kit::PATIENCE, "the worker gave up", || daemon.log().contains("warning: "));
+    let after_first = connections.lock().unwrap().len();
+    for n in 0..20 {
+        assert_eq!(client.user(format!("u{n}@example.org").as_bytes()), Err(Unavailable::Backend));
+    }
+    let after_all = connections.lock().unwrap().len();
+    assert!(after_all <= after_first + 5, "{after_first} connections, then {after_all}");
+    // Domains are a file and are there all the same.
+    assert!(matches!(client.ask(&Request::GroupByName(b"example.org")), Ok(Reply::Group(_))));
 }
 
 #[test]
