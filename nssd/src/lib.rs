@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`conf`]: the syntax of `nssd.conf`; [`settings`]: its keys, the options, the table;
-//! - [`policy`]: from an account to records that every passwd reader can digest;
+//! - [`local`]: ids that belong to local users; [`policy`]: from an account to records that every passwd reader can digest;
 //! - [`answers`]: questions and answers, remembered for a while;
 //! - [`source`]: what is needed of the account library;
 //! - [`daemon`]: the service and its life.
@@ -20,6 +20,7 @@
 pub mod answers;
 pub mod conf;
 pub mod daemon;
+pub mod local;
 pub mod log;
 pub mod policy;
 pub mod settings;

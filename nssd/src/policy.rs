@@ -6,6 +6,8 @@ use std::str::FromStr;
 use accounts::{Address, Domain, Entry, ServiceFlags};
 use lookup::identity::{Group, Shadow, User, is_clean};
 
+use crate::local::LocalIds;
+
 /// Bytes of a passwd record, NULs included: callers with the usual buffer of 1024 bytes can take it.
 const RECORD_LIMIT: usize = 1000;
 
@@ -57,6 +59,8 @@ pub struct Policy {
     pub shadow_hashes: bool,
     /// Who may walk the maps.
     pub enumeration: Enumeration,
+    /// Ids that no account may have.
+    pub local: LocalIds,
 }
 
 impl Default for Policy {
@@ -66,6 +70,7 @@ impl Default for Policy {
             minimum_id: 500,
             shadow_hashes: false,
             enumeration: Enumeration::Root,
+            local: LocalIds::default(),
         }
     }
 }
@@ -76,6 +81,9 @@ pub enum Unfit {
     /// An id below the floor.
     #[error("its user or group id is below minimum_uid")]
     Id,
+    /// An id that is a local user's or group's.
+    #[error("its user or group id is that of a local user or group (local_ids refuse)")]
+    Local,
     /// A field holds NUL, colon or newline.
     #[error("its home or name holds a NUL, colon or newline")]
     Bytes,
@@ -85,10 +93,27 @@ pub enum Unfit {
 }
 
 impl Policy {
-    /// May an id be seen at all? Zero never.
-    #[must_use]
-    pub fn allows_id(&self, id: u32) -> bool {
-        id != 0 && id >= self.minimum_id
+    /// May an account have this user id?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_user(&self, uid: u32) -> Result<(), Unfit> {
+        self.check(uid, self.local.has_user(uid))
+    }
+
+    /// May an account or domain have this group id?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_group(&self, gid: u32) -> Result<(), Unfit> {
+        self.check(gid, self.local.has_group(gid))
+    }
+
+    fn check(&self, id: u32, is_local: bool) -> Result<(), Unfit> {
+        if id == 0 || id < self.minimum_id {
+            return Err(Unfit::Id);
+        }
+        if is_local { Err(Unfit::Local) } else { Ok(()) }
     }
 
     /// The passwd record of an account, under the name that was asked for.
@@ -96,9 +121,8 @@ impl Policy {
     /// # Errors
     /// There is none.
     pub fn user(&self, name: &Address, entry: &Entry) -> Result<User, Unfit> {
-        if !self.allows_id(entry.ids.uid) || !self.allows_id(entry.ids.gid) {
-            return Err(Unfit::Id);
-        }
+        self.check_user(entry.ids.uid)?;
+        self.check_group(entry.ids.gid)?;
         let may_log_in = entry.account.active && !entry.account.flags.contains(ServiceFlags::NO_DIALUP);
         let mut user = User {
             name: name.to_string().into_bytes(),
@@ -144,9 +168,7 @@ impl Policy {
     /// # Errors
     /// There is none.
     pub fn group(&self, domain: &Domain) -> Result<Group, Unfit> {
-        if !self.allows_id(domain.ids.gid) {
-            return Err(Unfit::Id);
-        }
+        self.check_group(domain.ids.gid)?;
         Ok(Group { name: domain.name.as_bytes().to_vec(), gid: domain.ids.gid, members: Vec::new() })
     }
 }
@@ -202,6 +224,16 @@ mod tests {
         let none = Policy { minimum_id: 0, ..policy() };
         assert_eq!(none.user(&name(), &entry("ann@example.org", 0, 5)), Err(Unfit::Id));
         assert!(none.user(&name(), &entry("ann@example.org", 5, 5)).is_ok());
+    }
+
+    #[test]
+    fn nobody_gets_the_id_of_a_local_user_or_group() {
+        let local = LocalIds::parse(b"joe:x:1000:1000::/:/bin/sh", b"joe:x:1000:");
+        let policy = Policy { local, ..policy() };
+        for (uid, gid) in [(1000, 4000), (4000, 1000)] {
+            assert_eq!(policy.user(&name(), &entry("ann@example.org", uid, gid)), Err(Unfit::Local));
+        }
+        assert!(policy.user(&name(), &entry("ann@example.org", 4000, 4000)).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use program::{
 
 use crate::answers::{Lifetimes, Rules};
 use crate::conf::{self, Bad, Entry};
+use crate::local::LocalIds;
 use crate::log::Level;
 use crate::policy::Policy;
 
@@ -64,6 +65,9 @@ line. A key that is not known is a warning. The keys:
 shell PATH: shell of accounts that may log in (default /usr/sbin/nologin; /bin/sh lets them log in).
 
 minimum_uid N: users and groups with a lower id do not exist; 0 itself never does (default 500).
+
+local_ids refuse|allow: whether an account may have the id of a user or group in /etc/passwd or /etc/group, those of \
+the mail system apart (default refuse; read at the start and on SIGHUP).
 
 shadow_hashes yes|no: put password hashes into shadow records, which root alone can read (default no: *, so that \
 pam_unix knows the account and pam_multi checks the password).
@@ -182,9 +186,10 @@ const FORMER: [&str; 18] = [
     "facility",
 ];
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "shell",
     "minimum_uid",
+    "local_ids",
     "shadow_hashes",
     "enumeration",
     "positive_ttl",
@@ -206,11 +211,21 @@ impl Reading<'_> {
     fn settings(&mut self, level: Level) -> Option<Settings> {
         self.check_lines();
         let default = Policy::default();
+        let local = self.value("local_ids", LocalPolicy::Refuse, "refuse or allow");
+        let local = match local {
+            LocalPolicy::Allow => Ok(LocalIds::default()),
+            LocalPolicy::Refuse => LocalIds::read(),
+        };
+        let local = local.unwrap_or_else(|e| {
+            self.loader.problem(e);
+            LocalIds::default()
+        });
         let policy = Policy {
             shell: self.shell(default.shell),
             minimum_id: small(self.number("minimum_uid", default.minimum_id.into(), 0..=u32::MAX.into())),
             shadow_hashes: self.value("shadow_hashes", YesNo(default.shadow_hashes), "yes or no").0,
             enumeration: self.value("enumeration", default.enumeration, "off, root or all"),
+            local,
         };
         let lifetimes = Lifetimes {
             positive: Duration::from_secs(self.number("positive_ttl", 300, 0..=86_400)),
@@ -318,6 +333,34 @@ impl Reading<'_> {
         self.loader
             .problem(format!("{place}: shell {shown}: expected an absolute path of at most 128 bytes"));
         default
+    }
+}
+
+/// What about ids that are taken?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LocalPolicy {
+    Refuse,
+    Allow,
+}
+
+impl FromStr for LocalPolicy {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "refuse" => Ok(Self::Refuse),
+            "allow" => Ok(Self::Allow),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Display for LocalPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        })
     }
 }
 

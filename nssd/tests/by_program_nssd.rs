@@ -344,6 +344,22 @@ fn an_ordinary_user_gets_no_shadow_no_list_no_flush_and_no_status() {
     assert!(root[2][3] > 100 && root[4][3] > 100, "root gets the lists: {root:?}");
 }
 
+/// `nobody` is a local user of every machine, with an id above the floor.
+#[test]
+fn nobody_s_id_is_given_to_no_account_unless_that_is_wanted() {
+    let nobody = unix::ids::user("nobody").unwrap().unwrap();
+    let house = House::new();
+    house.domain("example.org", ids(7001, 7001));
+    house.account("ann@example.org", Some(ids(nobody.uid.as_raw(), 7001)), |_| {});
+    let daemon = house.start(&[]);
+    assert_eq!(daemon.client().user(b"ann@example.org"), Ok(None));
+    daemon.until_logged("that of a local user");
+    house.configure("local_ids allow\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("configuration read again");
+    assert!(daemon.client().user(b"ann@example.org").unwrap().is_some());
+}
+
 #[test]
 fn hostile_rows_do_not_reach_anybody() {
     let house = House::new();

@@ -231,10 +231,10 @@ impl<S: Source> Worker<'_, S> {
             Request::GroupsOf(name) => self.by_name(name, |a, e| {
                 policy.user(a, e)?;
                 let gid = e.domain.ids.gid;
-                let also = policy.allows_id(gid) && gid != e.ids.gid;
+                let also = policy.check_group(gid).is_ok() && gid != e.ids.gid;
                 Ok(if also { Reply::Groups(vec![gid]) } else { Reply::Absent })
             }),
-            Request::UserById(uid) if policy.allows_id(uid) => {
+            Request::UserById(uid) if policy.check_user(uid).is_ok() => {
                 let entry = self.source.account_by_uid(uid)?;
                 Ok(entry.map_or(Reply::Absent, |e| {
                     self.fit(&e.account.address, policy.user(&e.account.address, &e).map(Reply::User))
@@ -244,7 +244,7 @@ impl<S: Source> Worker<'_, S> {
                 let domain = self.source.domain(name)?;
                 Ok(domain.map_or(Reply::Absent, |d| self.fit(&d.name, policy.group(&d).map(Reply::Group))))
             }
-            Request::GroupById(gid) if policy.allows_id(gid) => self.group_by_id(gid),
+            Request::GroupById(gid) if policy.check_group(gid).is_ok() => self.group_by_id(gid),
             Request::Page { map, cursor } => self.page(map, cursor, asker),
             Request::UserById(_) | Request::GroupById(_) | Request::Flush(_) | Request::Status => {
                 Ok(Reply::Absent)
