@@ -23,6 +23,19 @@ pub const CONFSPLIT: Variable = Variable {
 pub const BIGTODO: Variable =
     Variable { name: "BIGTODO", help: "1 when todo and intd are split, 0 when not (as found on the disk)" };
 
+/// CONTROLDIR, for the tables of programs.
+pub const CONTROLDIR: Variable =
+    Variable { name: "CONTROLDIR", help: "directory of control files (/etc/indimail/control)" };
+/// USE_FSYNC, for the tables of programs.
+pub const USE_FSYNC: Variable =
+    Variable { name: "USE_FSYNC", help: "0: do not force files to the disk; conf-fsync overrides" };
+/// USE_FDATASYNC, for the tables of programs.
+pub const USE_FDATASYNC: Variable =
+    Variable { name: "USE_FDATASYNC", help: "1: force out contents only; conf-fdatasync overrides" };
+/// USE_SYNCDIR, for the tables of programs.
+pub const USE_SYNCDIR: Variable =
+    Variable { name: "USE_SYNCDIR", help: "0: do not force directories to the disk; conf-syncdir overrides" };
+
 /// A queue directory before it has been entered.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mta_queue::layout::{Channel, MessageId, Part, Queue};
-use mta_queue::spawn_protocol::{Report, Request, Verdict};
 use program::{Environment, Exit, Invocation, Loader};
 use unix::Signal;
 use unix::clock::Deadline;
@@ -16,43 +15,35 @@ use unix::fd::Raw;
 use unix::signals::Signals;
 use unix::wait::{Interest, Ready, ready};
 
-use super::bounce::{TOO_OLD, entry};
 use super::files::{Files, Info, Recipients};
-use super::schedule::{is_last, next_try};
-use super::scheduler::{Action, Delivery, Known, Scheduler};
+use super::scheduler::Scheduler;
 use super::settings::{Reread, Settings, log_lock_file};
 use super::spawner::Spawner;
-use super::sweep::{Walk, is_garbage};
-use super::verp::sender_for;
-use crate::clean::Command;
+use super::sweep::Walk;
 use crate::cleaner::Cleaner;
-use crate::log::{Line, Log, delivery as delivery_number};
+use crate::log::{Line, Log};
 
-/// Actions carried out before descriptors are looked at again.
-const ACTIONS: usize = 100;
 /// Longest sleep in seconds, so that a clock that jumps is noticed.
 const LONGEST_SLEEP: u64 = 300;
-/// Seconds between searches for garbage.
-const BETWEEN_SWEEPS: u64 = 76_431;
 /// Seconds that todo-proc may take to end.
 const TODO_PATIENCE: u64 = 60;
 
 /// A pass that is open: what all its deliveries share.
 #[derive(Debug)]
-struct Pass {
-    id: MessageId,
-    info: Info,
-    recipients: Recipients,
+pub(super) struct Pass {
+    pub(super) id: MessageId,
+    pub(super) info: Info,
+    pub(super) recipients: Recipients,
 }
 
 /// The pipe from todo-proc.
 #[derive(Debug)]
-struct Todo {
-    to: OwnedFd,
-    from: OwnedFd,
-    buffer: Vec<u8>,
-    ended: bool,
-    told_to_end: Option<Deadline>,
+pub(super) struct Todo {
+    pub(super) to: OwnedFd,
+    pub(super) from: OwnedFd,
+    pub(super) buffer: Vec<u8>,
+    pub(super) ended: bool,
+    pub(super) told_to_end: Option<Deadline>,
 }
 
 pub(super) struct Driver<'a> {
@@ -63,18 +54,18 @@ pub(super) struct Driver<'a> {
     pub(super) bounce_environment: Vec<(OsString, OsString)>,
     pub(super) log: Log,
     pub(super) scheduler: Scheduler,
-    environment: &'a Environment,
-    spawners: [Spawner; 2],
-    passes: [Option<Pass>; 2],
+    pub(super) environment: &'a Environment,
+    pub(super) spawners: [Spawner; 2],
+    pub(super) passes: [Option<Pass>; 2],
     /// Addresses of running deliveries, by delivery number.
-    addresses: [Vec<Vec<u8>>; 2],
-    cleaner: Cleaner,
-    todo: Todo,
-    signals: Signals,
-    start_walk: Option<Walk>,
-    garbage_walk: Option<Walk>,
-    next_sweep: u64,
-    status: Vec<u8>,
+    pub(super) addresses: [Vec<Vec<u8>>; 2],
+    pub(super) cleaner: Cleaner,
+    pub(super) todo: Todo,
+    pub(super) signals: Signals,
+    pub(super) start_walk: Option<Walk>,
+    pub(super) garbage_walk: Option<Walk>,
+    pub(super) next_sweep: u64,
+    pub(super) status: Vec<u8>,
 }
 
 /// From here on no signal ends the process at a bad time.
@@ -180,207 +171,14 @@ impl<'a> Driver<'a> {
         Ok(Exit::OK)
     }
 
-    /// Carries out what is due; is there more to do at once?
-    fn act(&mut self, now: u64) -> io::Result<bool> {
-        for _ in 0..ACTIONS {
-            match self.scheduler.next(now) {
-                Some(action) => self.perform(action, now)?,
-                None => return self.background(now),
-            }
-        }
-        Ok(true)
-    }
-
-    fn perform(&mut self, action: Action, now: u64) -> io::Result<()> {
-        match action {
-            Action::Open(channel, id) => self.open(channel, id, now),
-            Action::NextRecipient(channel) => self.next_recipient(channel, now),
-            Action::Remove(channel, id) => self.remove(channel, id, now),
-            Action::Finish(id) => self.finish(id, now)?,
-        }
-        Ok(())
-    }
-
     pub(super) fn files(&self) -> Files<'_> {
         Files { queue: &self.queue, disk: Disk::new(self.settings.reread.durability) }
     }
 
-    fn open(&mut self, channel: Channel, id: MessageId, now: u64) {
-        let opened = (|| {
-            let info = self.files().info(id)?;
-            if !self.files().has(Part::Mess, id)? {
-                return Err(io::Error::other("its mess file is missing; stop the queue and run queue-fix"));
-            }
-            Ok((info, self.files().recipients(channel, id)?))
-        })();
-        match opened {
-            Ok((info, recipients)) => {
-                let lifetime = match info.sender.is_empty() {
-                    true => self.settings.bounce_lifetime,
-                    false => self.settings.lifetime,
-                };
-                let (retry, last) = (next_try(info.birth, now, channel), is_last(info.birth, now, lifetime));
-                self.passes[channel.index()] = Some(Pass { id, info, recipients });
-                self.scheduler.opened(channel, id, retry, last);
-            }
-            Err(e) => {
-                self.warn(&format!("cannot open message {id}: {e}; trying again later"));
-                self.scheduler.channel_trouble(channel, id, now);
-            }
-        }
-    }
-
-    fn next_recipient(&mut self, channel: Channel, now: u64) {
-        let Some(pass) = &mut self.passes[channel.index()] else {
-            return self.scheduler.pass_over(channel);
-        };
-        match pass.recipients.next() {
-            Ok(Some((offset, address))) => {
-                if let Some((slot, delivery)) = self.scheduler.recipient(channel, offset) {
-                    self.start_delivery(channel, slot, delivery, address);
-                }
-            }
-            Ok(None) => {
-                self.passes[channel.index()] = None;
-                self.scheduler.pass_over(channel);
-            }
-            Err(e) => {
-                let name = self.queue.name(Part::Recipients(channel), pass.id);
-                self.passes[channel.index()] = None;
-                self.warn(&format!("cannot read {name}: {e}; trying again later"));
-                self.scheduler.pass_broken(channel, now);
-            }
-        }
-    }
-
-    fn start_delivery(&mut self, channel: Channel, slot: u16, delivery: Delivery, address: Vec<u8>) {
-        let Some(pass) = &self.passes[channel.index()] else { return };
-        let request = Request {
-            number: slot,
-            message: self.queue.mess_name(delivery.id).into_bytes(),
-            sender: sender_for(&pass.info.sender, &address),
-            extra_header: pass.info.extra_header.clone(),
-            exported: pass.info.exported.clone(),
-            recipient: address.clone(),
-        };
-        let line = Line::new("starting delivery ")
-            .text(&delivery_number(delivery.log_number, self.settings.ident.as_deref()))
-            .text(": msg ")
-            .value(delivery.id)
-            .text(" to ")
-            .text(channel.name())
-            .text(" ")
-            .safe(&address)
-            .text(" ")
-            .safe(&self.name);
-        self.log.line(line);
-        self.addresses[channel.index()][usize::from(slot)] = address;
-        if self.spawners[channel.index()].request(&request).is_err() {
-            // Records end at NUL, so this cannot be; the recipient is tried again all the same.
-            self.alert("a recipient holds a NUL");
-            self.scheduler.settle(channel, slot, true);
-        }
-    }
-
-    fn remove(&mut self, channel: Channel, id: MessageId, now: u64) {
-        let other = match channel {
-            Channel::Local => Channel::Remote,
-            Channel::Remote => Channel::Local,
-        };
-        let removed = self
-            .files()
-            .remove(Part::Recipients(channel), id)
-            .and_then(|()| self.files().has(Part::Recipients(other), id));
-        match removed {
-            Ok(other) => self.scheduler.removed(id, other, now),
-            Err(e) => {
-                let name = self.queue.name(Part::Recipients(channel), id);
-                self.warn(&format!("cannot remove {name}: {e}; trying again later"));
-                self.scheduler.channel_trouble(channel, id, now);
-            }
-        }
-    }
-
-    /// A slice of what has no hurry.
-    fn background(&mut self, now: u64) -> io::Result<bool> {
-        if self.scheduler.is_exiting() {
-            return Ok(false);
-        }
-        if let Some(mut walk) = self.start_walk.take() {
-            match walk.slice() {
-                Ok(Some(ids)) => {
-                    ids.into_iter().for_each(|id| self.load(id, now));
-                    self.start_walk = Some(walk);
-                }
-                Ok(None) => self.tell_todo(b'C')?,
-                Err(e) => {
-                    self.alert(&format!("{e}; its messages wait for the next start"));
-                    self.start_walk = Some(walk);
-                }
-            }
-            return Ok(true);
-        }
-        if self.garbage_walk.is_none() && now >= self.next_sweep {
-            self.garbage_walk = Some(Walk::over(&self.queue, Part::Mess));
-            self.next_sweep = now + BETWEEN_SWEEPS;
-        }
-        let Some(mut walk) = self.garbage_walk.take() else {
-            return Ok(false);
-        };
-        match walk.slice() {
-            Ok(Some(ids)) => {
-                for id in ids {
-                    if is_garbage(&self.queue, id, self.settings.ossified, now).unwrap_or(false) {
-                        self.clean(Command::Message(id))?;
-                    }
-                }
-                self.garbage_walk = Some(walk);
-            }
-            Ok(None) => return Ok(false),
-            Err(e) => {
-                self.warn(&e.to_string());
-                self.garbage_walk = Some(walk);
-            }
-        }
-        Ok(true)
-    }
-
-    fn load(&mut self, id: MessageId, now: u64) {
-        // A todo-proc that died while sorting sorts again; what it left does not count.
-        let known = match self.files().has(Part::Todo, id) {
-            Ok(true) => return,
-            Ok(false) => self.files().known(id),
-            Err(e) => Err(e),
-        };
-        match known {
-            Ok(known) => self.scheduler.known(id, known, now),
-            Err(e) => {
-                self.warn(&format!("cannot look at message {id}: {e}; trying again later"));
-                self.scheduler.finish_later(id, now);
-            }
-        }
-    }
-
-    pub(super) fn clean(&mut self, command: Command) -> io::Result<bool> {
-        if self.scheduler.is_exiting() {
-            // The files are found again at the next start.
-            return Ok(true);
-        }
-        match self.cleaner.obey(command) {
-            Ok(done) => Ok(done),
-            Err(e) => {
-                self.lost_cleaner(&e)?;
-                Ok(true)
-            }
-        }
-    }
-
-    fn lost_cleaner(&mut self, why: &io::Error) -> io::Result<()> {
+    pub(super) fn lost_cleaner(&mut self, why: &io::Error) -> io::Result<()> {
         self.alert(&format!("lost qmail-clean connection: {why} ... dying"));
         self.begin_exit()
     }
-
-    // Events.
 
     fn sleep(&self, now: u64) -> u64 {
         let mut until = self.scheduler.wake().unwrap_or(u64::MAX);
@@ -465,161 +263,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn tell_todo(&mut self, byte: u8) -> io::Result<()> {
-        if self.todo.ended {
-            return Ok(());
-        }
-        // A todo-proc that is gone shows at once as EOF on the other pipe.
-        match Raw(self.todo.to.as_fd()).write_all(&[byte]) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-            _ => Ok(()),
-        }
-    }
-
-    fn read_todo(&mut self) -> io::Result<()> {
-        let mut piece = [0u8; 16 * 1024];
-        let n = match Raw(self.todo.from.as_fd()).read(&mut piece) {
-            Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        };
-        if n == 0 {
-            self.todo.ended = true;
-            if !self.scheduler.is_exiting() {
-                self.alert("lost todo-proc connection ... dying");
-                self.begin_exit()?;
-            }
-            return Ok(());
-        }
-        self.todo.buffer.extend_from_slice(&piece[..n]);
-        let mut buffer = std::mem::take(&mut self.todo.buffer);
-        let mut start = 0;
-        while let Some(length) = buffer[start..].iter().position(|&b| b == 0) {
-            self.todo_message(&buffer[start..start + length])?;
-            start += length + 1;
-        }
-        buffer.drain(..start);
-        self.todo.buffer = buffer;
-        Ok(())
-    }
-
-    fn todo_message(&mut self, message: &[u8]) -> io::Result<()> {
-        let now = unix::clock::unix_seconds();
-        match message {
-            [b'L', text @ ..] => self.log.raw(text),
-            [b'X'] => self.todo.ended = true,
-            [b'D', letter @ (b'L' | b'R' | b'B' | b'X'), id @ ..] => {
-                let Some(id) = MessageId::parse(id) else {
-                    self.warn("todo-proc speaks nonsense");
-                    return Ok(());
-                };
-                let due = |on: bool| on.then_some(now);
-                let known = Known { due: [due(b"LB".contains(letter)), due(b"RB".contains(letter))] };
-                self.scheduler.known(id, known, now);
-            }
-            _ => self.warn("todo-proc speaks nonsense"),
-        }
-        Ok(())
-    }
-
-    fn write_to_spawners(&mut self) {
-        for channel in Channel::BOTH {
-            let spawner = &mut self.spawners[channel.index()];
-            // A spawner that is gone shows as EOF on the other pipe.
-            if spawner.is_alive() && spawner.write().is_err() {
-                self.lost_spawner(channel);
-            }
-        }
-    }
-
-    fn lost_spawner(&mut self, channel: Channel) {
-        if !self.spawners[channel.index()].is_alive() {
-            return;
-        }
-        self.spawners[channel.index()].give_up();
-        self.scheduler.close(channel);
-        self.alert(&format!("lost spawn connection ({}) ... dying", channel.name()));
-        // The one place that cannot pass an error on: todo-proc then sees EOF when we are gone.
-        let _ = self.begin_exit();
-    }
-
-    fn read_reports(&mut self, channel: Channel) -> io::Result<()> {
-        match self.spawners[channel.index()].read() {
-            Ok(Some(reports)) => reports.into_iter().for_each(|r| self.report(channel, r)),
-            Ok(None) | Err(_) => self.lost_spawner(channel),
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, channel: Channel, report: Report) {
-        let Some(delivery) = self.scheduler.delivery(channel, report.number) else {
-            self.warn(&format!(
-                "{} spawner reports on delivery {}, which does not run",
-                channel.name(),
-                report.number
-            ));
-            return;
-        };
-        let number = delivery_number(delivery.log_number, self.settings.ident.as_deref());
-        let mut text = report.text;
-        let (word, deferred) = match report.verdict {
-            None => {
-                let line = Line::new("delivery ")
-                    .text(&number)
-                    .text(": report mangled, will defer: ")
-                    .safe(&self.name);
-                self.log.line(line);
-                return self.scheduler.settle(channel, report.number, true);
-            }
-            Some(Verdict::Success) => ("success", false),
-            Some(Verdict::Deferral) if !delivery.last => ("deferral", true),
-            Some(Verdict::Deferral) => {
-                if !text.ends_with(b"\n") {
-                    text.push(b'\n');
-                }
-                text.extend_from_slice(TOO_OLD);
-                ("failure", false)
-            }
-            Some(Verdict::Failure) => ("failure", false),
-        };
-        let line = Line::new("delivery ").text(&number).text(": ").text(word).text(": ");
-        self.log.line(line.safe(&text).text(" ").safe(&self.name));
-        let recorded = deferred || self.record(channel, report.number, &delivery, word == "failure", &text);
-        self.addresses[channel.index()][usize::from(report.number)] = Vec::new();
-        self.scheduler.settle(channel, report.number, deferred || !recorded);
-    }
-
-    /// Writes a final result down; `false` when the delivery has to be repeated because that failed.
-    fn record(
-        &mut self,
-        channel: Channel,
-        slot: u16,
-        delivery: &Delivery,
-        failure: bool,
-        text: &[u8],
-    ) -> bool {
-        let id = delivery.id;
-        if failure {
-            let address = &self.addresses[channel.index()][usize::from(slot)];
-            let bytes = entry(&self.settings.reread.virtualdomains, address, text);
-            if let Err(e) = self.files().add_failure(id, &bytes) {
-                self.alert(&format!("cannot write bounce/{id}: {e}; delivering again later"));
-                return false;
-            }
-        }
-        if let Err(e) = self.files().mark_done(channel, id, delivery.offset) {
-            self.alert(&format!(
-                "cannot mark a recipient of message {id}: {e}; a restart would deliver again"
-            ));
-        }
-        true
-    }
-
-    // The end.
-
-    fn begin_exit(&mut self) -> io::Result<()> {
+    pub(super) fn begin_exit(&mut self) -> io::Result<()> {
         if self.scheduler.is_exiting() {
             return Ok(());
         }
@@ -647,8 +291,6 @@ impl<'a> Driver<'a> {
             }
         }
     }
-
-    // The log.
 
     fn status(&mut self) {
         let [(local, locals), (remote, remotes)] = Channel::BOTH.map(|c| self.scheduler.load(c));

@@ -9,13 +9,16 @@
 //! - [`schedule`]: when to try again; [`scheduler`]: what to do next; both pure.
 //! - [`verp`]: senders that name their recipient; pure.
 //! - `bounce`: whether and what to bounce; pure. `finish`: doing so, and removing the message.
-//! - `files`: the durable steps. `spawner`: one of the two spawners. `driver`: the loop.
+//! - `files`: the durable steps. `spawner`: one of the two spawners. `driver`: the loop, which
+//!   `actions` and `peers` carry out.
 //! - `sweep`: reading the queue at start, collecting garbage later.
 
+mod actions;
 mod bounce;
 mod driver;
 mod files;
 mod finish;
+mod peers;
 pub mod schedule;
 pub mod scheduler;
 mod settings;
@@ -29,7 +32,7 @@ use program::{
     Control, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place as Where, Program, Spec, Variable,
 };
 
-use crate::place::{BIGTODO, CONFSPLIT, QUEUEDIR};
+use crate::place::{BIGTODO, CONFSPLIT, CONTROLDIR, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR};
 use driver::Driver;
 use settings::Settings;
 
@@ -50,13 +53,10 @@ static SPEC: Spec = Spec {
             help: "not empty: lock control/defaultdelivery while writing log lines; INT toggles",
         },
         Variable { name: "OSSIFIED", help: "age in seconds at which unsorted files are garbage (129600)" },
-        Variable { name: "USE_FSYNC", help: "0: do not force files to the disk; conf-fsync overrides" },
-        Variable { name: "USE_FDATASYNC", help: "1: force out contents only; conf-fdatasync overrides" },
-        Variable {
-            name: "USE_SYNCDIR",
-            help: "0: do not force directories to the disk; conf-syncdir overrides",
-        },
-        Variable { name: "CONTROLDIR", help: "directory of control files (/etc/indimail/control)" },
+        USE_FSYNC,
+        USE_FDATASYNC,
+        USE_SYNCDIR,
+        CONTROLDIR,
     ],
     controls: &[
         Control { name: "queuelifetime", help: "seconds before a deferral becomes a failure (604800)" },

@@ -36,7 +36,9 @@ use unix::wait::{Interest, ready};
 use crate::clean::Command;
 use crate::cleaner::Cleaner;
 use crate::log::Line;
-use crate::place::{BIGTODO, CONFSPLIT, Place, QUEUEDIR, durability};
+use crate::place::{
+    BIGTODO, CONFSPLIT, CONTROLDIR, Place, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR, durability,
+};
 use rewrite::Rules;
 use sort::Sorter;
 
@@ -59,13 +61,10 @@ static SPEC: Spec = Spec {
             name: "TODO_INTERVAL",
             help: "seconds between looks at todo, however often woken (0); overrides todointerval",
         },
-        Variable { name: "USE_FSYNC", help: "0: do not force files to the disk; conf-fsync overrides" },
-        Variable { name: "USE_FDATASYNC", help: "1: force out contents only; conf-fdatasync overrides" },
-        Variable {
-            name: "USE_SYNCDIR",
-            help: "0: do not force directories to the disk; conf-syncdir overrides",
-        },
-        Variable { name: "CONTROLDIR", help: "directory of control files (/etc/indimail/control)" },
+        USE_FSYNC,
+        USE_FDATASYNC,
+        USE_SYNCDIR,
+        CONTROLDIR,
     ],
     controls: &[
         Control { name: "locals", help: "domains delivered here (me); read again on HUP of qmail-send" },

@@ -10,6 +10,7 @@ use program::{
     Spec, Variable,
 };
 
+use crate::place::CONTROLDIR;
 use contents::{Counts, Message, View, queues, shown};
 
 const VARIABLES: &[Variable] = &[
@@ -18,7 +19,7 @@ const VARIABLES: &[Variable] = &[
         name: "QUEUE_BASE",
         help: "look at all queues in this directory (control file queue_base, /var/indimail/queue)",
     },
-    Variable { name: "CONTROLDIR", help: "directory of control files (/etc/indimail/control)" },
+    CONTROLDIR,
 ];
 const CONTROLS: &[Control] = &[Control { name: "queue_base", help: "as QUEUE_BASE" }];
 const EXITS: &[ExitCodeDoc] = &[
