@@ -319,3 +319,25 @@ fn verp_senders_are_expanded_for_each_recipient() {
     assert_eq!(tree.local.requests()[0].sender, b"list-a=here.example@l.example");
     assert_eq!(tree.remote.requests()[0].sender, b"list-b=far.example@l.example");
 }
+
+#[test]
+fn the_service_manager_hears_of_start_reload_and_end() {
+    let mut site = Site::new(&RULES);
+    let path = site.dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    site.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    let tree = Tree::start(&site, succeed(), succeed());
+    let next = || {
+        let mut bytes = [0u8; 200];
+        let n = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..n]).into_owned()
+    };
+    assert!(next().contains("READY=1"));
+    tree.signal(tree.send, Signal::SIGHUP);
+    assert!(next().contains("RELOADING=1"));
+    assert!(next().contains("READY=1"));
+    tree.stop();
+    assert!(next().contains("STOPPING=1"));
+}

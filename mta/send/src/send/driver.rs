@@ -1,13 +1,14 @@
 //! The loop: waits for descriptors and time, carries out what the scheduler says.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mta_queue::layout::{Channel, MessageId, Part, Queue};
 use program::{Environment, Exit, Invocation, Loader};
+use sd_notify::NotifyState;
 use unix::Signal;
 use unix::clock::Deadline;
 use unix::durable::Disk;
@@ -73,6 +74,11 @@ pub(super) fn listen() -> io::Result<Signals> {
     unix::signals::ignore(Signal::SIGUSR1)?;
     unix::signals::ignore(Signal::SIGUSR2)?;
     Signals::listen(&[Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM, Signal::SIGINT])
+}
+
+/// Tells the service manager; one that does not listen is none of our business.
+fn tell_manager(state: &NotifyState<'_>) {
+    let _ = sd_notify::notify(std::slice::from_ref(state));
 }
 
 /// A problem before there is a driver.
@@ -149,6 +155,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn run(mut self) -> io::Result<Exit> {
+        tell_manager(&NotifyState::Ready);
         loop {
             let now = unix::clock::unix_seconds();
             let busy = self.act(now)?;
@@ -243,6 +250,9 @@ impl<'a> Driver<'a> {
     fn reread(&mut self) -> io::Result<()> {
         let mut loader = Loader::new(self.environment);
         let reread = Reread::load(&mut loader, &self.name);
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+        }
         match loader.finish(reread) {
             Ok(reread) => {
                 self.settings.reread = reread;
@@ -252,6 +262,7 @@ impl<'a> Driver<'a> {
                 all.iter().for_each(|p| self.alert(&format!("{p}; keeping the old controls")));
             }
         }
+        tell_manager(&NotifyState::Ready);
         self.tell_todo(b'H')
     }
 
@@ -267,6 +278,7 @@ impl<'a> Driver<'a> {
         if self.scheduler.is_exiting() {
             return Ok(());
         }
+        tell_manager(&NotifyState::Stopping);
         self.scheduler.exit();
         self.tell_todo(b'X')?;
         self.todo.told_to_end = Some(Deadline::after(Duration::from_secs(TODO_PATIENCE)));
@@ -329,6 +341,7 @@ fn bounce_environment(environment: &Environment) -> Vec<(OsString, OsString)> {
     let mut environment = environment.clone();
     environment.remove("FILTERARGS");
     environment.remove("SPAMFILTER");
+    environment.remove("NOTIFY_SOCKET");
     if let Some(program) = environment.get("BOUNCEQUEUE").map(OsString::from) {
         environment.set("QMAILQUEUE", program);
     }

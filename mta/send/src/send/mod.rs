@@ -53,6 +53,10 @@ static SPEC: Spec = Spec {
             help: "not empty: lock control/defaultdelivery while writing log lines; INT toggles",
         },
         Variable { name: "OSSIFIED", help: "age in seconds at which unsorted files are garbage (129600)" },
+        Variable {
+            name: "NOTIFY_SOCKET",
+            help: "service manager to tell when started, reloading and stopping",
+        },
         USE_FSYNC,
         USE_FDATASYNC,
         USE_SYNCDIR,
