@@ -18,7 +18,7 @@ use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
 use crate::counters::{Count, Counters};
-use crate::service::refusing_flag;
+use crate::service::Kind;
 use crate::settings::CacheSettings;
 use crate::source::Source;
 use crate::throttle::{Limits as FailureLimits, Throttle};
@@ -226,7 +226,7 @@ impl<S: Source> Answers<S> {
         let account = &found.account;
         let limits = self.source.limits(&found)?.unwrap_or(Limits::NONE);
         let flags = limits.merge(account.flags);
-        if !account.active || flags.contains(refusing_flag(service)) {
+        if !account.active || flags.contains(Kind::of(service).refusing_flag()) {
             return Ok(Verdict::Disabled);
         }
         if !account.flags.contains(ServiceFlags::OVERRIDE) {

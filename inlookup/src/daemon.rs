@@ -54,7 +54,8 @@ fn serve(invocation: &Invocation, settings: Settings) -> Result<(), String> {
         statistics: Arc::clone(&statistics),
         ..serve::Settings::default()
     };
-    let service = Arc::new(Lookups::new(settings, peers, statistics, log));
+    let service = Lookups::new(settings, peers, statistics, log).map_err(|e| format!("threads: {e}"))?;
+    let service = Arc::new(service);
     let front = Front::new(front, listener, Some(signals), service).map_err(|e| e.to_string())?;
     front.run().map(|_| ()).map_err(|e| e.to_string())
 }

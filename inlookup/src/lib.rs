@@ -11,6 +11,7 @@
 //! - [`lookups`]: who may ask, what is counted and logged; [`log`];
 //! - [`answers`]: the meaning of every question, over a [`source`];
 //! - [`peers`], [`service`], [`throttle`], [`breaker`], [`counters`]: its parts;
+//! - [`store`]: opens the accounts, anew after a reload; [`notes`] writes who logged in;
 //! - [`inquerytest`]: the client tool.
 //!
 //! Invariants: a failure of the store is answered "cannot tell" and never remembered; hashes never
@@ -25,8 +26,10 @@ pub mod daemon;
 pub mod inquerytest;
 pub mod log;
 pub mod lookups;
+pub mod notes;
 pub mod peers;
 pub mod service;
 pub mod settings;
 pub mod source;
+pub mod store;
 pub mod throttle;

@@ -1,8 +1,8 @@
 //! The service behind the front: who may ask, what is asked, what is counted and logged.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use accounts::{Accounts, Answer as Told};
@@ -14,8 +14,10 @@ use crate::answers::{Answers, Login, Now, Shared};
 use crate::breaker::Guarded;
 use crate::counters::Count;
 use crate::log::Log;
+use crate::notes::{Note, Notes};
 use crate::peers::{Peers, Right};
-use crate::settings::{Places, Settings};
+use crate::settings::Settings;
+use crate::store::{Opened, Store};
 
 /// A store that fails after this time is hanging, not refusing.
 const HANGING: Duration = Duration::from_secs(1);
@@ -27,36 +29,34 @@ const REST: Duration = Duration::from_secs(2);
 pub struct Lookups {
     shared: Arc<Shared>,
     breaker: Arc<Breaker>,
-    places: Places,
-    accounts: RwLock<accounts::Settings>,
-    /// Counts reloads; a worker of an older generation opens the accounts anew.
-    generation: AtomicU64,
+    store: Arc<Store>,
+    notes: Notes,
     peers: Peers,
     statistics: Arc<Statistics>,
-    log: Log,
+    log: Arc<Log>,
 }
 
 /// What one worker thread owns.
-#[derive(Debug)]
-pub struct Worker {
-    generation: u64,
-    answers: Answers<Guarded<Accounts>>,
-}
+pub type Worker = Opened<Answers<Guarded<Accounts>>>;
 
 impl Lookups {
     /// The service with these settings.
-    #[must_use]
-    pub fn new(settings: Settings, peers: Peers, statistics: Arc<Statistics>, log: Log) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(settings: Settings, peers: Peers, statistics: Arc<Statistics>, log: Log) -> io::Result<Self> {
+        let log = Arc::new(log);
+        let store = Arc::new(Store::new(settings.places, settings.accounts));
+        let notes = Notes::start(settings.notes, writer(Arc::clone(&store), Arc::clone(&log)))?;
+        Ok(Self {
             shared: Arc::new(Shared::new(settings.cache, settings.limits, settings.relay_lifetime)),
             breaker: Arc::new(Breaker::new(HANGING, REST)),
-            places: settings.places,
-            accounts: RwLock::new(settings.accounts),
-            generation: AtomicU64::new(0),
+            store,
+            notes,
             peers,
             statistics,
             log,
-        }
+        })
     }
 
     fn rows(&self, now: Instant) -> Rows {
@@ -88,6 +88,11 @@ impl Lookups {
                 let login = Login { address, service, remote_host };
                 let verdict = answers.authenticate(&login, password, now)?;
                 self.log_login(&login, &verdict);
+                if let Verdict::Granted(mailbox) = &verdict
+                    && !self.notes.take(&login, mailbox, now)
+                {
+                    self.log.failure(&"login not noted: too many wait", now.instant);
+                }
                 Reply::Verdict(verdict)
             }
             Request::Account { address, service } => Reply::Verdict(answers.account(address, service, now)?),
@@ -136,10 +141,9 @@ impl Service for Lookups {
     type Worker = Worker;
 
     fn worker(&self) -> Worker {
-        let generation = self.generation.load(Ordering::Acquire);
-        let settings = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        let source = Guarded::new(Accounts::open(&settings), Arc::clone(&self.breaker));
-        Worker { generation, answers: Answers::new(source, Arc::clone(&self.shared)) }
+        self.store.open(|accounts| {
+            Answers::new(Guarded::new(accounts, Arc::clone(&self.breaker)), Arc::clone(&self.shared))
+        })
     }
 
     fn lane(&self, frame: &Frame<'_>) -> Lane {
@@ -166,11 +170,11 @@ impl Service for Lookups {
         if let Some(count) = count {
             self.shared.counters.add(count);
         }
-        if worker.generation != self.generation.load(Ordering::Acquire) {
+        if self.store.is_old(worker) {
             *worker = self.worker();
         }
         let now = Now::read();
-        let told = self.told(&mut worker.answers, &request, now);
+        let told = self.told(&mut worker.value, &request, now);
         if self.log.is_verbose() {
             self.log_question(peer, &request, &told, now.instant);
         }
@@ -195,12 +199,8 @@ impl Service for Lookups {
     }
 
     fn reload(&self) {
-        match self.places.accounts() {
-            Ok(settings) => {
-                self.log.line(format_args!("status: reloaded, accounts in {}", settings.store.describe()));
-                *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = settings;
-                self.generation.fetch_add(1, Ordering::AcqRel);
-            }
+        match self.store.reload() {
+            Ok(name) => self.log.line(format_args!("status: reloaded, accounts in {name}")),
             Err(why) => self.log.line(format_args!("warning: reload: {why}; the old settings stay")),
         }
         self.shared.reset();
@@ -212,6 +212,22 @@ impl Service for Lookups {
             let _ = write!(text, " {} {}", name.escape_ascii(), value.escape_ascii());
         }
         self.log.line(format_args!("{text}"));
+    }
+}
+
+/// Writes notes to the store, over a connection of its own.
+fn writer(store: Arc<Store>, log: Arc<Log>) -> impl FnMut(&Note) + Send {
+    let mut opened = None;
+    move |note| {
+        let mut accounts = opened.take().filter(|o| !store.is_old(o)).unwrap_or_else(|| store.open(|a| a));
+        let told = accounts.value.store().note(&note.address, &note.event).and_then(|()| {
+            let (ip, at) = (&note.event.remote_ip, note.event.at);
+            if note.relay { accounts.value.store().open_relay(&note.address, ip, at) } else { Ok(()) }
+        });
+        if let Err(why) = told {
+            log.failure(&format_args!("login not noted: {why}"), Instant::now());
+        }
+        opened = Some(accounts);
     }
 }
 

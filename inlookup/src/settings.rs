@@ -42,6 +42,15 @@ pub static SPEC: Spec = Spec {
             name: "RELAY_CLEAR_MINUTES",
             help: "minutes for which a login by POP or IMAP allows relaying from its address (default 60)",
         },
+        Variable { name: "NOLASTAUTH", help: "when set, logins are not noted in the store" },
+        Variable {
+            name: "MIN_LOGIN_INTERVAL",
+            help: "seconds in which a login of one account by one service from one address is noted once (default 60)",
+        },
+        Variable {
+            name: "OPEN_SMTP",
+            help: "when set, a login by IMAP or POP3 allows relaying from its address, unless the account may not relay",
+        },
         Variable { name: "DOMAINDIR", help: "home of the mail system, where accounts.sqlite is (default /var/indimail)" },
         Variable { name: "ASSIGNDIR", help: "directory of the domain table users/cdb (default /etc/indimail/users)" },
         Variable { name: "CONTROLDIR", help: "directory of the control files (default /etc/indimail/control)" },
@@ -120,8 +129,21 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// How failures are limited.
     pub limits: throttle::Limits,
+    /// How logins are noted.
+    pub notes: NoteSettings,
     /// How long a relay row counts.
     pub relay_lifetime: Duration,
+}
+
+/// How logins are noted in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoteSettings {
+    /// Are they at all?
+    pub enabled: bool,
+    /// Not more often than this for one account, service and remote address.
+    pub interval: Duration,
+    /// Does a login by IMAP or POP3 allow relaying from its address?
+    pub open_relay: bool,
 }
 
 /// How answers are remembered.
@@ -208,10 +230,22 @@ impl Settings {
                     1..=86_400,
                 )),
             },
+            notes: NoteSettings {
+                enabled: !invocation.environment.is_set("NOLASTAUTH"),
+                interval: seconds(loader.number(
+                    "login interval",
+                    variable("MIN_LOGIN_INTERVAL"),
+                    60,
+                    0..=86_400,
+                )),
+                open_relay: invocation.environment.is_set("OPEN_SMTP"),
+            },
             relay_lifetime: seconds(
                 60 * loader.number("relay minutes", variable("RELAY_CLEAR_MINUTES"), 60, 1..=100_000),
             ),
         };
+        loader.show("logins noted", settings.notes.enabled, "variable NOLASTAUTH");
+        loader.show("logins open the relay", settings.notes.open_relay, "variable OPEN_SMTP");
         invocation.finish(loader, settings, program::Exit(1))
     }
 }

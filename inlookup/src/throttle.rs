@@ -10,6 +10,7 @@
 //! that somebody else's guesses do not lock her out; the host's counter still does. The host itself
 //! (no name, or a loopback address: a web mail, a proxy) is never counted as a host and never known.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serve::Expiring;
@@ -85,8 +86,17 @@ impl Throttle {
 
 /// Is it this host, or a program on it that speaks for others?
 fn is_here(host: &[u8]) -> bool {
-    let address = std::str::from_utf8(host).ok().and_then(|h| h.parse::<std::net::IpAddr>().ok());
-    host.is_empty() || host == b"localhost" || address.is_some_and(|a| a.to_canonical().is_loopback())
+    host.is_empty() || host == b"localhost" || address(host).is_some_and(|a| a.is_loopback())
+}
+
+fn address(host: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(host).ok()?.parse::<IpAddr>().ok().map(|a| a.to_canonical())
+}
+
+/// The IP address of a remote host, when it has one and is not this host.
+#[must_use]
+pub fn remote_address(host: &[u8]) -> Option<IpAddr> {
+    address(host).filter(|a| !a.is_loopback())
 }
 
 /// Bytes of a name that are looked at, so that nobody fills the memory with long ones.

@@ -254,6 +254,67 @@ fn a_password_changed_behind_its_back_counts_at_once() {
 }
 
 #[test]
+fn every_scheme_is_checked_and_nothing_else_gets_in() {
+    use accounts::password::{Scheme, create};
+    let mut site = Site::new(|etc, _| etc);
+    site.variables = vec![("INLOOKUP_FAILURES", "0".into())];
+    let schemes = [
+        ("des", Scheme::Des),
+        ("md5", Scheme::Md5),
+        ("sha256", Scheme::Sha256),
+        ("sha512", Scheme::Sha512),
+        ("yescrypt", Scheme::Yescrypt),
+        ("bcrypt", Scheme::Bcrypt),
+        ("argon", Scheme::Argon2id),
+    ];
+    for (local, scheme) in schemes {
+        site.add(local, |a| a.password = create(scheme, b"secret").unwrap());
+    }
+    site.add("scram", |a| a.scram = Some(b"{CRAM}secret".as_slice().into()));
+    site.start();
+    let login = |address: &str, given: &[u8]| site.ask_with(&["-q", "8", address], given).code;
+    for local in schemes.iter().map(|s| s.0).chain(["scram"]) {
+        let address = format!("{local}@example.com");
+        assert_eq!((login(&address, b"secret"), login(&address, b"Secret")), (0, 1), "{local}");
+    }
+    for address in [
+        "' or '1'='1@example.com",
+        "jane'--@example.com",
+        "%@example.com",
+        "jane@example.com' or 'a'='a",
+        "../jane@example.com",
+    ] {
+        assert_eq!(login(address, b"secret"), 1, "{address}");
+        assert_eq!(site.ask(&["-q", "1", address]).code, 1, "{address}");
+    }
+    assert_eq!(login("jane@example.com", &[b'x'; 600]), 1);
+}
+
+#[test]
+fn logins_are_noted_and_open_the_relay_when_wanted() {
+    let mut site = Site::new(|etc, _| etc);
+    site.variables = vec![("OPEN_SMTP", "1".into())];
+    site.start();
+    let login = |service: &str, given: &[u8]| {
+        site.ask_with(&["-q", "8", "--service", service, "jane@alias.example", "192.0.2.1"], given).code
+    };
+    let relay = || site.ask(&["-q", "2", "jane@example.com", "192.0.2.1"]).code;
+    let jane = accounts::Address::parse(b"jane@example.com").unwrap();
+    let services = || {
+        let mut all: Vec<_> = site.store().events(&jane).unwrap();
+        all.sort_by(|a, b| a.service.as_str().cmp(b.service.as_str()));
+        all.into_iter().map(|e| format!("{} {}", e.service.as_str(), e.remote_ip)).collect::<Vec<_>>()
+    };
+    let before = services();
+    assert_eq!((login("imap", b"wrong"), login("sshd", b"secret")), (1, 0));
+    until(PATIENCE, "the login is noted", || services().contains(&"sshd 192.0.2.1".to_owned()));
+    assert_eq!((services().len(), relay()), (before.len() + 1, 1));
+    assert_eq!(login("imap", b"secret"), 0);
+    until(PATIENCE, "the relay is open", || relay() == 0);
+    assert!(services().contains(&"imap 192.0.2.1".to_owned()));
+}
+
+#[test]
 fn signals_and_restarts() {
     let mut site = Site::running();
     site.ask(&["-q", "1", "jane@example.com"]).ok();
