@@ -84,14 +84,7 @@ fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
 }
 
 fn plan(context: &Context<'_>) -> Result<Plan, Failure> {
-    let text = context.operand(0);
-    if text.iter().any(u8::is_ascii_uppercase) {
-        return Err(Failure::refused(text.escape_ascii(), "upper case is refused: write it in lower case"));
-    }
-    let name = DomainName::parse(text)?;
-    if context.accounts.domains().domain(name.as_bytes())?.is_some() {
-        return Err(Failure::refused(&name, "the domain exists already"));
-    }
+    let name = context.new_domain(context.operand(0))?;
     let (ids, home) = owner(context)?;
     let parent = match context.option("d") {
         Some(dir) => PathBuf::from(OsStr::from_bytes(dir)),

@@ -213,6 +213,16 @@ impl Context<'_> {
         Ok(domain)
     }
 
+    /// The name of a domain that must not be ours yet.
+    pub(crate) fn new_domain(&self, text: &[u8]) -> Result<DomainName, Failure> {
+        lower_case("domain", text)?;
+        let name = DomainName::parse(text)?;
+        match self.accounts.domains().domain(name.as_bytes())? {
+            Some(_) => Err(Failure::refused(&name, "the domain exists already")),
+            None => Ok(name),
+        }
+    }
+
     /// Root may, and who runs under the domain's user or group.
     pub(crate) fn permit(&self, domain: &Domain) -> Result<(), Failure> {
         let UnixIds { uid, gid } = domain.ids;

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod add_alias_domain;
 mod add_domain;
 mod add_user;
 mod after;
@@ -27,17 +28,20 @@ mod delete_domain;
 mod delete_user;
 mod domain_info;
 mod homes;
+mod modify_user;
 mod passwd;
 mod password;
 mod tree;
 mod undo;
 mod user_info;
 
+pub use add_alias_domain::PROGRAM as VADDALIASDOMAIN;
 pub use add_domain::PROGRAM as VADDDOMAIN;
 pub use add_user::PROGRAM as VADDUSER;
 pub use alias::PROGRAM as VALIAS;
 pub use delete_domain::PROGRAM as VDELDOMAIN;
 pub use delete_user::PROGRAM as VDELUSER;
 pub use domain_info::PROGRAM as VDOMINFO;
+pub use modify_user::PROGRAM as VMODUSER;
 pub use passwd::PROGRAM as VPASSWD;
 pub use user_info::PROGRAM as VUSERINFO;

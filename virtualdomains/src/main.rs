@@ -5,9 +5,11 @@ program::main!(
     "vadmin",
     [
         virtualdomains::VADDDOMAIN,
+        virtualdomains::VADDALIASDOMAIN,
         virtualdomains::VDELDOMAIN,
         virtualdomains::VADDUSER,
         virtualdomains::VDELUSER,
+        virtualdomains::VMODUSER,
         virtualdomains::VPASSWD,
         virtualdomains::VUSERINFO,
         virtualdomains::VDOMINFO,

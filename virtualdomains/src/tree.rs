@@ -85,6 +85,12 @@ impl Dir {
         }
     }
 
+    /// Makes `name`, which must not exist, a symbolic link to `target`.
+    pub(crate) fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
+        nix::unistd::symlinkat(target, &self.0, name)?;
+        Ok(nix::unistd::fsync(&self.0)?)
+    }
+
     /// Creates a file that must not exist.
     pub(crate) fn write_new(&self, name: &OsStr, contents: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
         use std::io::Write;

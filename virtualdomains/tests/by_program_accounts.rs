@@ -217,6 +217,34 @@ fn removing_an_account() {
 }
 
 #[test]
+fn changing_an_account() {
+    let site = Site::new();
+    site.domain();
+    site.with_password(&["vadduser", "-q", "1000S,9C", "ann@example.com"], "x").ok();
+    let modify = |argv: &[&str]| site.run(&[&["vmoduser"], argv, &["ann@example.com"]].concat());
+    let account = || site.account("ann@example.com").unwrap().account;
+    modify(&["-n"]).ok();
+    assert!(!account().active);
+    modify(&["-n", "-c", "Ann", "-p", "-i"]).ok();
+    assert!(account().active);
+    assert_eq!((account().gecos.as_str(), account().flags.bits()), ("Ann", 0x0a));
+    modify(&["-t", "-p", "-s"]).ok();
+    assert_eq!(account().flags.bits(), 0x108);
+    modify(&["-x", "-0"]).ok();
+    assert_eq!(account().flags.bits(), 0x200);
+    modify(&["-q", "+24"]).ok();
+    assert_eq!(account().quota.to_string(), "1024S,9C");
+    refused(&modify(&["-q", "-1k"]), 100, "nothing of the quota");
+    modify(&["-q", "NOQUOTA"]).ok();
+    assert_eq!(account().quota.to_string(), "NOQUOTA");
+    assert!(site.verifies("ann@example.com", "x"), "the password stays");
+    refused(&modify(&[]), 100, "nothing to change");
+    refused(&modify(&["-c", "a:b"]), 100, "gecos");
+    refused(&site.run(&["vmoduser", "-n", "postmaster@example.com"]), 100, "reserved");
+    refused(&site.run(&["vmoduser", "-n", "bob@example.com"]), 1, "no such account");
+}
+
+#[test]
 fn aliases() {
     let site = Site::new();
     site.domain();

@@ -3,9 +3,9 @@
 mod site;
 
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::OpenOptionsExt;
 
-use accounts::{Editor, UnixIds};
+use accounts::UnixIds;
 use site::{ID, Site, names, refused};
 
 #[test]
@@ -141,12 +141,7 @@ fn removing_takes_accounts_mail_and_alias_domains_along() {
     site.with_password(&["vadduser", "-d", "ann@example.com"], "x").ok();
     site.put("mail/A2E/example.com/ann/Maildir/new/1", "mail");
     site.put("mail/A2E/other.example/bob/Maildir/new/1", "mail of another domain");
-    let link = site.path("var/domains/alias.example");
-    symlink(site.path("var/domains/example.com"), &link).unwrap();
-    let editor = Editor::new(&site.path("users"), &control::Directory::new(site.path("control")), None);
-    editor
-        .add(&accounts::DomainName::parse(b"alias.example").unwrap(), UnixIds { uid: ID, gid: ID }, &link)
-        .unwrap();
+    site.run(&["vaddaliasdomain", "alias.example", "example.com"]).ok();
     // An account added by way of the alias domain is one of the real domain.
     site.with_password(&["vadduser", "carl@alias.example"], "x").ok();
     assert!(site.run(&["vuserinfo", "-n", "carl@example.com"]).ok().stdout.contains("carl@example.com"));
@@ -165,15 +160,32 @@ fn removing_takes_accounts_mail_and_alias_domains_along() {
 fn only_the_alias_of_an_alias_domain_is_removed() {
     let site = Site::new();
     site.domain();
-    let link = site.path("var/domains/alias.example");
-    symlink(site.path("var/domains/example.com"), &link).unwrap();
-    let editor = Editor::new(&site.path("users"), &control::Directory::new(site.path("control")), None);
-    editor
-        .add(&accounts::DomainName::parse(b"alias.example").unwrap(), UnixIds { uid: ID, gid: ID }, &link)
-        .unwrap();
+    site.run(&["vaddaliasdomain", "alias.example", "example.com"]).ok();
     site.run(&["vdeldomain", "alias.example"]).ok();
-    assert!(!link.exists() && site.account("postmaster@example.com").is_some());
+    assert_eq!(names(&site.path("var/domains")), ["example.com"]);
+    assert!(site.account("postmaster@example.com").is_some());
     assert_eq!(site.text("control/rcpthosts"), "example.com\n");
+}
+
+#[test]
+fn alias_domains_are_made_whole_or_not_at_all() {
+    let site = Site::new();
+    site.domain();
+    let add = |alias: &str, real: &str| site.run(&["vaddaliasdomain", alias, real]);
+    add("alias.example", "example.com").ok();
+    assert_eq!(
+        std::fs::read_link(site.path("var/domains/alias.example")).unwrap(),
+        std::path::Path::new("example.com")
+    );
+    assert_eq!(site.text("control/virtualdomains"), "example.com:example.com\nalias.example:alias.example\n");
+    assert!(site.account("postmaster@alias.example").is_some());
+    refused(&add("alias.example", "example.com"), 100, "exists already");
+    refused(&add("more.example", "alias.example"), 100, "example.com");
+    refused(&add("more.example", "nowhere.example"), 1, "no such domain");
+    site.put("users/assign", &site.text("users/assign").replace("\n.\n", "\n"));
+    refused(&add("more.example", "example.com"), 111, "cut short");
+    assert_eq!(names(&site.path("var/domains")), ["alias.example", "example.com"]);
+    assert!(!site.text("control/rcpthosts").contains("more"));
 }
 
 #[test]

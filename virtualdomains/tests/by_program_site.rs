@@ -303,8 +303,12 @@ fn every_command_tells_about_itself() {
             ("--completions", "complete"),
             ("--show-settings", "account store"),
         ] {
-            let operands: &[&str] =
-                if option == "--show-settings" && name != "vdominfo" { &["a@example.com"] } else { &[] };
+            let operands: &[&str] = match (option, name.as_str()) {
+                ("--show-settings", "vdominfo") => &[],
+                ("--show-settings", "vaddaliasdomain") => &["a.example", "b.example"],
+                ("--show-settings", _) => &["a@example.com"],
+                _ => &[],
+            };
             let output = site.run(&[&[name.as_str(), option], operands].concat()).ok();
             assert!(output.stdout.contains(has), "{name} {option}: {output:?}");
         }
