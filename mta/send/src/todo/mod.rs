@@ -44,6 +44,8 @@ use sort::Sorter;
 
 /// Seconds between looks at todo without being woken.
 const IDLE: u64 = 1500;
+/// Messages that are forced out together.
+const BATCH: usize = 50;
 /// Seconds to wait after a system error.
 const AFTER_ERROR: u64 = 123;
 
@@ -325,9 +327,10 @@ impl<'a> TodoProc<'a> {
                 return Ok(false);
             }
         };
+        self.warn_of_misplaced(&entries)?;
         let mut all_well = true;
-        for entry in entries {
-            all_well &= self.one(&entry)?;
+        for batch in entries.chunks(BATCH) {
+            all_well &= self.batch(batch)?;
             if ready(&[(self.master.as_fd(), Interest::Read)], Some(Deadline::after(Duration::ZERO)))?[0].read
             {
                 self.obey_master()?;
@@ -339,47 +342,69 @@ impl<'a> TodoProc<'a> {
         Ok(all_well)
     }
 
-    fn one(&mut self, entry: &Entry) -> io::Result<bool> {
-        let path = entry.path(&self.queue);
-        // FIX-35: a file in the wrong place is sorted from where it lies.
-        if self.is_misplaced(entry) && self.warned.insert(path.clone()) {
-            tell_master(&[Line::new("warn: todo-proc: ")
-                .safe(&self.name)
-                .text(": incorrect split: ")
-                .safe(path.as_os_str().as_bytes())])?;
-        }
+    /// Sorts these, forces all their files out together, and passes them on.
+    fn batch(&self, entries: &[Entry]) -> io::Result<bool> {
         let sorter = Sorter {
             queue: &self.queue,
             disk: Disk::new(self.settings.controls.durability),
             rules: &self.settings.controls.rules,
             name: &self.name,
         };
-        let sorted = match sorter.sort(entry.id, &path) {
-            Ok(Some(sorted)) => sorted,
-            Ok(None) => return Ok(true),
-            Err(e) => {
-                tell_master(&[alert(&self.name, &e.to_string())])?;
-                return Ok(false);
+        let (mut sorted, mut places, mut alerts) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            match sorter.sort(entry.id, &entry.path(&self.queue)) {
+                Ok(Some(one)) => {
+                    sorted.push(one);
+                    places.push(entry);
+                }
+                Ok(None) => {}
+                Err(e) => alerts.push(alert(&self.name, &e.to_string())),
             }
-        };
-        if !self.cleaner.obey(Command::Envelope(entry.subdirectory, entry.id)).map_err(lost_cleaner)? {
-            tell_master(&[alert(&self.name, &format!("qmail-clean could not remove {}", path.display()))])?;
-            return Ok(false);
         }
-        self.warned.remove(&path);
-        let mut bytes = Vec::new();
-        sorted.lines.iter().for_each(|l| put_line(&mut bytes, l));
-        bytes.extend_from_slice(&[b'D', sorted.letter()]);
-        bytes.extend_from_slice(entry.id.to_string().as_bytes());
-        bytes.push(0);
-        Raw(io::stdout().as_fd()).write_all(&bytes)?;
-        Ok(true)
+        if let Err(e) = sorter.force_out(&sorted) {
+            alerts.push(alert(&self.name, &e.to_string()));
+            sorted.clear();
+        }
+        for (one, entry) in sorted.iter().zip(places) {
+            if self.cleaner.obey(Command::Envelope(entry.subdirectory, entry.id)).map_err(lost_cleaner)? {
+                pass_on(one)?;
+            } else {
+                let path = entry.path(&self.queue);
+                alerts.push(alert(&self.name, &format!("qmail-clean could not remove {}", path.display())));
+            }
+        }
+        tell_master(&alerts)?;
+        Ok(alerts.is_empty())
+    }
+
+    /// FIX-35: a file in the wrong place is sorted from where it lies; said once.
+    fn warn_of_misplaced(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let misplaced = entries.iter().filter(|e| self.is_misplaced(e)).map(|e| e.path(&self.queue));
+        let misplaced: HashSet<PathBuf> = misplaced.collect();
+        for path in misplaced.difference(&self.warned) {
+            tell_master(&[Line::new("warn: todo-proc: ")
+                .safe(&self.name)
+                .text(": incorrect split: ")
+                .safe(path.as_os_str().as_bytes())])?;
+        }
+        self.warned = misplaced;
+        Ok(())
     }
 
     fn is_misplaced(&self, entry: &Entry) -> bool {
         let expected = self.queue.shape().bigtodo.then(|| self.queue.subdirectory(entry.id));
         entry.subdirectory != expected
     }
+}
+
+/// Tells qmail-send about a message that is on the disk for good.
+fn pass_on(sorted: &sort::Sorted) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    sorted.lines.iter().for_each(|l| put_line(&mut bytes, l));
+    bytes.extend_from_slice(&[b'D', sorted.letter()]);
+    bytes.extend_from_slice(sorted.id.to_string().as_bytes());
+    bytes.push(0);
+    Raw(io::stdout().as_fd()).write_all(&bytes)
 }
 
 fn lost_cleaner(e: io::Error) -> io::Error {

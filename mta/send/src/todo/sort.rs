@@ -1,4 +1,4 @@
-//! One committed envelope becomes info, local and remote files.
+//! A committed envelope becomes info, local and remote files.
 //!
 //! | step | action | if the machine stops right after |
 //! |---|---|---|
@@ -8,9 +8,13 @@
 //! | 4 | force them and their directories out | S4 complete |
 //! | 5 | qmail-clean removes intd and todo | S5: sorted |
 //!
+//! Messages that wait together go through step 4 together, so that one commit of the file system's
+//! journal serves them all.
+//!
 //! Until step 5 everything is repeated after a crash, which is harmless since qmail-send has not
 //! heard of the message.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -53,9 +57,12 @@ fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| SortError::Io { what, path: path.to_owned(), source }
 }
 
-/// A message whose files are written and forced out.
+/// A message whose files are written, but not forced out.
 #[derive(Debug)]
 pub struct Sorted {
+    /// Which one.
+    pub id: MessageId,
+    files: Vec<(PathBuf, File)>,
     /// Log lines about it, to be printed when todo is gone.
     pub lines: Vec<Line>,
     /// Has it recipients on this channel? By [`Channel::index`].
@@ -89,7 +96,7 @@ pub struct Sorter<'a> {
 }
 
 impl Sorter<'_> {
-    /// Steps 1 to 4 for the envelope at `todo`. `Ok(None)` when it is gone.
+    /// Steps 1 to 3 for the envelope at `todo`. `Ok(None)` when it is gone.
     ///
     /// # Errors
     /// The message stays where it is; nothing that was made is left.
@@ -104,10 +111,38 @@ impl Sorter<'_> {
         self.remove_old(id)?;
         let result = self.write_files(id, todo, &envelope, size);
         if result.is_err() {
-            // What stays is removed the next time round; the first error is the one to tell.
-            let _ = self.remove_old(id);
+            self.forget(id);
         }
         result.map(Some)
+    }
+
+    /// Step 4 for messages that were sorted one after the other: files first, then each directory once.
+    ///
+    /// # Errors
+    /// None of them may go on to step 5; nothing that was made is left.
+    pub fn force_out(&self, batch: &[Sorted]) -> Result<(), SortError> {
+        let result = self.force_files_out(batch);
+        if result.is_err() {
+            batch.iter().for_each(|sorted| self.forget(sorted.id));
+        }
+        result
+    }
+
+    fn force_files_out(&self, batch: &[Sorted]) -> Result<(), SortError> {
+        let mut directories = BTreeMap::new();
+        for (path, file) in batch.iter().flat_map(|sorted| &sorted.files) {
+            self.disk.sync_file(path, file).map_err(io_error("cannot force out", path))?;
+            directories.entry(path.parent()).or_insert(path);
+        }
+        for path in directories.into_values() {
+            self.disk.sync_parent(path).map_err(io_error("cannot force out the directory of", path))?;
+        }
+        Ok(())
+    }
+
+    /// What stays is removed the next time round; the first error is the one to tell.
+    fn forget(&self, id: MessageId) {
+        let _ = self.remove_old(id);
     }
 
     fn remove_old(&self, id: MessageId) -> Result<(), SortError> {
@@ -142,22 +177,23 @@ impl Sorter<'_> {
                 }
             }
         }
-        self.write(&self.queue.path(Part::Info, id), &info)?;
+        let mut files = vec![self.write(self.queue.path(Part::Info, id), &info)?];
         for channel in Channel::BOTH {
             if !outputs[channel.index()].is_empty() {
-                self.write(&self.queue.path(Part::Recipients(channel), id), &outputs[channel.index()])?;
+                files.push(
+                    self.write(self.queue.path(Part::Recipients(channel), id), &outputs[channel.index()])?,
+                );
             }
         }
         let channels = [!outputs[0].is_empty(), !outputs[1].is_empty()];
         let head = Head { id, size, sender, pid, uid };
-        Ok(Sorted { lines: self.lines(&head, &routed), channels })
+        Ok(Sorted { id, files, lines: self.lines(&head, &routed), channels })
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), SortError> {
-        let mut file = self.disk.create_new(path, 0o600).map_err(io_error("cannot create", path))?;
-        self.disk.write(path, &mut file, bytes).map_err(io_error("cannot write", path))?;
-        self.disk.sync_file(path, &file).map_err(io_error("cannot force out", path))?;
-        self.disk.sync_parent(path).map_err(io_error("cannot force out the directory of", path))
+    fn write(&self, path: PathBuf, bytes: &[u8]) -> Result<(PathBuf, File), SortError> {
+        let mut file = self.disk.create_new(&path, 0o600).map_err(io_error("cannot create", &path))?;
+        self.disk.write(&path, &mut file, bytes).map_err(io_error("cannot write", &path))?;
+        Ok((path, file))
     }
 
     fn lines(&self, head: &Head<'_>, routed: &[(Channel, Vec<u8>)]) -> Vec<Line> {
@@ -303,9 +339,14 @@ mod tests {
         for n in 0..15 {
             let (site, id, todo) = site(ENVELOPE);
             let fault = StopAt(Cell::new(n));
-            assert!(sorter(&site, Disk::with_faults(Durability::default(), &fault)).sort(id, &todo).is_err());
+            let sorter_with_faults = sorter(&site, Disk::with_faults(Durability::default(), &fault));
+            let done =
+                sorter_with_faults.sort(id, &todo).and_then(|s| sorter_with_faults.force_out(&[s.unwrap()]));
+            assert!(done.is_err(), "step {n}");
             assert_eq!(std::fs::read(&todo).unwrap(), ENVELOPE);
-            let again = sorter(&site, Disk::new(Durability::default())).sort(id, &todo).unwrap().unwrap();
+            let sorter = sorter(&site, Disk::new(Durability::default()));
+            let again = sorter.sort(id, &todo).unwrap().unwrap();
+            sorter.force_out(std::slice::from_ref(&again)).unwrap();
             assert_eq!(again.letter(), b'B', "step {n}");
             assert_eq!(
                 std::fs::read(site.queue.path(Part::Recipients(Channel::Remote), id)).unwrap(),
