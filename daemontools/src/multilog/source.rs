@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::stat::{SFlag, fstat};
 use unix::clock::Deadline;
 use unix::fd::{Raw, pipe, tee};
 use unix::wait::{Interest, ready};
@@ -144,11 +145,11 @@ impl<'a> Source<'a> {
 impl Copy {
     /// `None` when the input is no pipe.
     fn new(input: BorrowedFd<'_>, signals: BorrowedFd<'_>) -> io::Result<Option<Self>> {
-        let (read, write) = pipe()?;
-        match tee(input, write.as_fd(), 0) {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
-            _ => {}
+        let mode = SFlag::from_bits_truncate(fstat(input)?.st_mode);
+        if mode & SFlag::S_IFMT != SFlag::S_IFIFO {
+            return Ok(None);
         }
+        let (read, write) = pipe()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // Edge-triggered: an unfinished line that stays in the pipe must not keep us awake.
         epoll.add(input, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INPUT))?;
