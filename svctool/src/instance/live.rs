@@ -31,7 +31,7 @@ pub fn watch(instance: &Instance, keeper: &mut Keeper, signals: &mut Signals) ->
     let mut shown: Vec<String> = Vec::new();
     loop {
         let lines = lines(instance, keeper.enter());
-        let text = if terminal { screen(&lines) } else { changes(&shown, &lines) };
+        let text = if terminal { screen(&lines, shown.len()) } else { changes(&shown, &lines) };
         // A reader that went away must not stop the mail.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         shown = lines;
@@ -109,13 +109,17 @@ fn last_deliveries(instance: &Instance) -> Vec<String> {
     found
 }
 
-fn screen(lines: &[String]) -> String {
-    // Home, each line cleared to its end, then everything below.
-    let mut text = String::from("\x1b[H");
+/// Draws the view over the one of `before` lines, below everything printed earlier.
+fn screen(lines: &[String], before: usize) -> String {
+    // Long lines are cut at the edge, so that each takes one row.
+    let mut text = String::from("\x1b[?7l");
+    if before > 0 {
+        let _ = write!(text, "\x1b[{}A\r", before + 1);
+    }
     for line in lines {
         let _ = write!(text, "{line}\x1b[K\r\n");
     }
-    text.push_str("\r\nCtrl-C stops everything\x1b[K\r\n\x1b[J");
+    text.push_str("(Ctrl-C stops everything)\x1b[K\r\n\x1b[J\x1b[?7h");
     text
 }
 
@@ -143,6 +147,14 @@ fn without_seconds(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_view_is_drawn_over_itself() {
+        let lines = ["a".to_owned(), "b".to_owned()];
+        assert!(!screen(&lines, 0).contains("\x1b[3A"));
+        // Two lines and the hint below them.
+        assert!(screen(&lines, 2).contains("\x1b[3A"));
+    }
 
     #[test]
     fn only_changes_are_printed() {
