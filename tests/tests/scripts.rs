@@ -47,3 +47,39 @@ fn scripts_refuse_wrong_usage() {
         assert!(output.stderr.starts_with("usage: "), "{name}: {}", output.stderr);
     }
 }
+
+/// A copy of the scripts whose cargo, make and dpkg-query are stubs; `cargo` is the body of one.
+fn check_with(cargo: &str) -> e2e::kit::Output {
+    let dir = root();
+    let stubs = [("cargo", cargo), ("make", "exit 0"), ("dpkg-query", "printf 'ii '")];
+    for (stub, body) in stubs {
+        let path = dir.path().join("bin").join(stub);
+        write(&path, format!("#!/bin/sh\n{body}\n"));
+        set_mode(&path, 0o755);
+    }
+    for file in ["scripts/check", "scripts/prepare", "scripts/packages.txt", "tests/packages.txt"] {
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        let copy = dir.path().join(file);
+        write(&copy, std::fs::read(original).expect("the file"));
+        set_mode(&copy, 0o755);
+    }
+    let path = format!("{}:/usr/bin:/bin", dir.path().join("bin").display());
+    run(Command::new(dir.path().join("scripts/check")).env("PATH", path))
+}
+
+#[test]
+fn check_sums_up_and_goes_on_after_a_failure() {
+    let good = "[ \"$1\" != test ] || echo 'test result: ok. 5 passed; 0 failed; 0 ignored'";
+    let output = check_with(good).ok();
+    let last = output.stdout.lines().last().expect("a last line");
+    assert!(last.starts_with("10 passed, 0 failed ("), "{}", output.stdout);
+
+    let bad =
+        "case \"$1\" in test) echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored'; exit 101;; esac";
+    let output = check_with(bad);
+    assert_eq!(output.code, 1, "{}", output.stdout);
+    let last = output.stdout.lines().last().expect("a last line");
+    assert!(last.starts_with("8 passed, 2 failed ("), "{}", output.stdout);
+    assert!(output.stdout.contains("failed steps: unit end-to-end"), "{}", output.stdout);
+    assert!(output.stdout.contains("== fmt: ok"), "{}", output.stdout);
+}
