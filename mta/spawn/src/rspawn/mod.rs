@@ -10,12 +10,13 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mta_queue::spawn_protocol::SPAWN_MAX;
 use program::{Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
+use unix::Uid;
 use unix::child::{Ending, Launch};
-use unix::ids::Roles;
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery, defer, fail};
@@ -92,8 +93,6 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
 /// Why the spawner cannot work.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error(transparent)]
-    Role(#[from] unix::ids::RoleError),
     #[error("{}: {source}", path.display())]
     Queue { path: PathBuf, source: io::Error },
     #[error("requests from qmail-send: {0}")]
@@ -101,9 +100,11 @@ enum Error {
 }
 
 fn run(settings: Settings) -> Result<(), Error> {
-    let owner = Roles::for_this_process().role("qmailq", "qmail")?.uid;
     let at = |path: PathBuf| move |source| Error::Queue { path, source };
     let mess = settings.queue.join("mess");
+    // This process has given up root, so the queue itself says who owns it: qmailq, or, where one
+    // user plays every role, that user.
+    let owner = std::fs::metadata(&mess).map_err(at(mess.clone()))?.uid();
     std::env::set_current_dir(&mess).map_err(at(mess))?;
     forget_timeouts(Path::new("../lock/tcpto")).map_err(at(settings.queue.join("lock/tcpto")))?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
@@ -111,7 +112,7 @@ fn run(settings: Settings) -> Result<(), Error> {
         requests: stdin.as_fd(),
         reports: stdout.as_fd(),
         mess: Path::new("."),
-        owner,
+        owner: Uid::from_raw(owner),
         maximum: SPAWN_MAX,
     };
     pool::run(&mut Rspawn { settings }, &place).map_err(Error::Requests)
