@@ -77,7 +77,7 @@ pub fn make_directories(instance: &Instance, ids: &MailIds) -> Result<()> {
     let owned = [
         ("etc/indimail/control", "root", "root", 0o755),
         ("etc/indimail/users", "root", "root", 0o755),
-        ("etc/indimail/certs", "root", "qcerts", 0o750),
+        ("etc/indimail/certs", "root", "qcerts", 0o755),
         // The account database and its journal are made in it.
         ("var/indimail", "indimail", "indimail", 0o755),
         ("var/indimail/alias", "alias", "nofiles", 0o2755),
