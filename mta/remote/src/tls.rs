@@ -29,18 +29,23 @@ pub(crate) enum Policy {
 pub(crate) fn policy(certificates: &Path, without: &[Vec<u8>], host: &str) -> io::Result<Policy> {
     let plain_name = !host.is_empty() && !host.contains('/') && !host.starts_with('.');
     if without.iter().any(|h| h.eq_ignore_ascii_case(host.as_bytes()))
-        || (plain_name && certificates.join("notlshosts").join(host).try_exists()?)
+        || (plain_name && exists(&certificates.join("notlshosts").join(host))?)
     {
         return Ok(Policy::Never);
     }
     let authorities = certificates.join("tlshosts").join(format!("{host}.pem"));
-    if plain_name && authorities.try_exists()? {
+    if plain_name && exists(&authorities)? {
         return Ok(Policy::Verified(verified(&authorities)?));
     }
-    if certificates.join("tlshosts/exhaustivelist").try_exists()? {
+    if exists(&certificates.join("tlshosts/exhaustivelist"))? {
         return Ok(Policy::Never);
     }
     Ok(Policy::Opportunistic(unverified().map_err(io::Error::other)?))
+}
+
+/// A directory that cannot be searched may hold the file: that is no answer.
+fn exists(file: &Path) -> io::Result<bool> {
+    file.try_exists().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
 }
 
 fn unverified() -> Result<Arc<ClientConfig>, Error> {
