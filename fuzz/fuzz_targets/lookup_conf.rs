@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    lookup::config::fuzz_config(data);
+    lookup::conf::fuzz_conf(data);
 });

@@ -28,7 +28,7 @@ pub trait Walkable: Sized {
 /// There is no answer.
 pub fn page<T: Walkable>(cursor: &[u8]) -> Result<Page<T>, Fault> {
     let end = Page { records: Vec::new(), next: Vec::new() };
-    let Some(source) = Source::of_this_process() else { return Ok(end) };
+    let Some(source) = Source::of_this_process()? else { return Ok(end) };
     match source.ask(&Request::Page { map: T::MAP, cursor })? {
         None => Ok(end),
         Some(reply) => T::of(reply).ok_or(Fault::TryAgain),
@@ -56,8 +56,7 @@ fn one<T>(possible: bool, request: &Request<'_>, pick: impl FnOnce(Reply) -> Opt
     if !possible {
         return Response::NotFound;
     }
-    let Some(source) = Source::of_this_process() else { return Response::NotFound };
-    match source.ask(request) {
+    match Source::of_this_process().and_then(|source| source.map_or(Ok(None), |s| s.ask(request))) {
         Ok(None) => Response::NotFound,
         Ok(Some(reply)) => pick(reply).map_or(Response::NotFound, Response::Success),
         Err(fault) => failed(fault),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lookup::Unavailable;
 use lookup::client::{Connection, read};
-use lookup::config::Config;
+use lookup::conf::Conf;
 use lookup::frame::MAX_NAME;
 use lookup::identity::{Reply, Request};
 use unix::clock::Deadline;
@@ -45,19 +45,21 @@ pub enum Fault {
 #[derive(Debug)]
 pub enum Source {
     /// A connection to `nssd` for each question.
-    Socket(Config),
+    Socket(Conf),
 }
 
 impl Source {
     /// The source this process has; `None`: it has none and everything is absent.
     ///
     /// (A process that is marked, or that the service manager starts as the daemon's own unit.)
-    #[must_use]
-    pub fn of_this_process() -> Option<Self> {
+    ///
+    /// # Errors
+    /// The configuration is there and does not count.
+    pub fn of_this_process() -> Result<Option<Self>, Fault> {
         if BLOCKED.load(Ordering::Relaxed) || is_own_unit() {
-            return None;
+            return Ok(None);
         }
-        Some(Self::Socket(Config::load()))
+        Conf::load().map(|conf| Some(Self::Socket(conf))).map_err(|_| Fault::Unavailable)
     }
 
     /// Asks. `Ok(None)`: absent.
@@ -66,9 +68,9 @@ impl Source {
     /// There is no answer.
     pub fn ask(&self, request: &Request<'_>) -> Result<Option<Reply>, Fault> {
         match self {
-            Self::Socket(config) => {
-                let patience = config.timeout.unwrap_or(PATIENCE);
-                ask_socket(&config.nssd_socket, patience, request)
+            Self::Socket(conf) => {
+                let patience = conf.timeout.unwrap_or(PATIENCE);
+                ask_socket(&conf.nssd_socket, patience, request)
             }
         }
     }

@@ -126,3 +126,73 @@ fn first<T: Walkable>(position: &mut Position<T>) -> Result<Option<&T>, Fault> {
         Position::Start | Position::End => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libnss::passwd::Passwd;
+
+    fn record(name: &str) -> Passwd {
+        let text = String::new;
+        Passwd {
+            name: name.into(),
+            passwd: text(),
+            uid: 1,
+            gid: 1,
+            gecos: text(),
+            dir: text(),
+            shell: text(),
+        }
+    }
+
+    fn inside(names: &[&str]) -> Walk<Passwd> {
+        let walk = Walk::new();
+        walk.with(|position| {
+            *position = Position::Inside(names.iter().map(|n| record(n)).collect(), Vec::new());
+        });
+        walk
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_shown_is_shown_again() {
+        let walk = inside(&["a", "b"]);
+        let small = walk.step(|_| Err::<(), ()>(()));
+        assert_eq!(small, Ok(Some(Err(()))));
+        let mut names = Vec::new();
+        while let Ok(Some(Ok(name))) = walk.step(|r| Ok::<_, ()>(r.name.clone())) {
+            names.push(name);
+        }
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(walk.step(|_| Ok::<_, ()>(())), Ok(None), "the end stays the end");
+    }
+
+    #[test]
+    fn another_thread_at_work_is_no_end_and_no_wait() {
+        let walk = inside(&["a"]);
+        let inner = walk.with(|_| walk.step(|_| Ok::<_, ()>(())));
+        assert_eq!(inner, Some(Err(Fault::TryAgain)));
+        assert_eq!(walk.step(|_| Ok::<_, ()>(())), Ok(Some(Ok(()))));
+    }
+
+    #[test]
+    fn what_a_parent_s_thread_left_behind_is_not_touched() {
+        let walk = inside(&["of the parent"]);
+        // As fork leaves it while a thread of the parent (process 1) is inside.
+        walk.with(|_| ());
+        walk.busy.store(1, Ordering::Relaxed);
+        // SAFETY: no other thread uses this value.
+        unsafe { (*walk.state.get()).0 = 1 };
+        assert!(matches!(walk.with(|p| matches!(p, Position::Start)), Some(true)), "a child starts anew");
+        assert_eq!(walk.busy.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_panic_leaves_the_place_free() {
+        let walk = inside(&["a"]);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            walk.step(|_| -> Result<(), ()> { panic!("on purpose") })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(walk.step(|_| Ok::<_, ()>(())), Ok(Some(Ok(()))));
+    }
+}

@@ -17,7 +17,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub enum ConfError {
     /// It is there and cannot be read.
     #[error("{PATH}: {0}")]
     Unreadable(io::Error),
-    /// Somebody else than root can write it.
-    #[error("{PATH}: must belong to root and be writable by root only")]
+    /// Somebody else than root can write it, or it is no file.
+    #[error("{PATH}: must be a file that belongs to root and is writable by root only")]
     NotRoots,
     /// A line of it is wrong.
     #[error(
@@ -75,13 +75,20 @@ impl Conf {
     /// # Errors
     /// It is there and does not count.
     pub fn load() -> Result<Self, ConfError> {
-        let file = match File::open(PATH) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(ConfError::Unreadable(e)),
-        };
+        Self::load_from(Path::new(PATH))
+    }
+
+    fn load_from(path: &Path) -> Result<Self, ConfError> {
+        match open(path) {
+            Ok(file) => Self::read(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(ConfError::Unreadable(e)),
+        }
+    }
+
+    fn read(file: File) -> Result<Self, ConfError> {
         let meta = file.metadata().map_err(ConfError::Unreadable)?;
-        if meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+        if !meta.is_file() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
             return Err(ConfError::NotRoots);
         }
         let mut bytes = Vec::new();
@@ -134,6 +141,20 @@ fn milliseconds(value: &[u8]) -> Option<Duration> {
     (100..=30_000).contains(&number).then(|| Duration::from_millis(number))
 }
 
+/// A FIFO in its place must not stop the program that asks, and where standard descriptors are closed
+/// the file must not become one of them.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(unix::fd::NONBLOCK).open(path)?;
+    Ok(File::from(unix::fd::above_standard(file.into())?))
+}
+
+/// For fuzzing: any bytes as the file.
+pub fn fuzz_conf(bytes: &[u8]) {
+    if let Ok(conf) = Conf::parse(bytes) {
+        assert!(conf.nssd_socket.is_absolute() && conf.inlookup_socket.is_absolute());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +191,25 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = Conf::parse(&bytes);
         }
+    }
+
+    #[test]
+    fn only_a_file_that_is_root_s_alone_is_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lookup.conf");
+        assert_eq!(Conf::load_from(&path).unwrap(), Conf::default());
+        std::fs::write(&path, "nssd_socket /mine\n").unwrap();
+        let mode = |m| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(m)).unwrap();
+        mode(0o644);
+        assert_eq!(Conf::load_from(&path).unwrap().nssd_socket, Path::new("/mine"), "tests run as root");
+        for writable in [0o664, 0o646] {
+            mode(writable);
+            assert!(matches!(Conf::load_from(&path), Err(ConfError::NotRoots)));
+        }
+        mode(0o644);
+        std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+        assert!(matches!(Conf::load_from(&path), Err(ConfError::NotRoots)));
+        assert!(matches!(Conf::load_from(dir.path()), Err(ConfError::NotRoots)));
     }
 }

@@ -9,8 +9,7 @@
 //! - [`mail`]: questions about mailboxes, domains, relaying and logins, asked of `inlookup`;
 //! - [`identity`]: questions about users and groups, asked of `nssd`;
 //! - [`conf`]: the file that tells the modules where the daemons listen;
-//! - [`client`]: one blocking connection under one absolute deadline;
-//! - [`config`]: the file that tells modules where the daemons are.
+//! - [`client`]: one blocking connection under one absolute deadline.
 //!
 //! A connection carries any number of requests; replies come in the order of the requests. Answers
 //! are `Result<Option<T>, Unavailable>`: found, absent, cannot tell. An error is never "absent".
@@ -22,7 +21,6 @@
 
 pub mod client;
 pub mod conf;
-pub mod config;
 pub mod frame;
 pub mod identity;
 pub mod mail;

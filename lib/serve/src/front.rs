@@ -5,18 +5,19 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lookup::frame::{self, MAX_FRAME};
 use lookup::mail::STATUS_TEMPORARY;
-use unix::readiness::{Readiness, Ready, Waker, Watched};
+use unix::readiness::{Readiness, Ready, Watched};
 use unix::signals::Signals;
 use unix::socket::Peer;
 use unix::{Errno, Signal, Uid};
 use zeroize::Zeroize as _;
 
 use crate::connection::{Connection, bare_reply};
+use crate::handle::Handle;
 use crate::notify::{self, Watchdog};
 use crate::settings::count;
 use crate::timers::Timers;
@@ -38,39 +39,6 @@ pub enum Stopped {
     Clean,
     /// Some were still on their way when the time to drain was up.
     Cut,
-}
-
-const STOP: u8 = 1;
-const RELOAD: u8 = 2;
-const STATUS: u8 = 4;
-
-/// Stops, reloads or asks a front from another thread.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    wanted: Arc<AtomicU8>,
-    waker: Waker,
-}
-
-impl Handle {
-    /// As SIGTERM.
-    pub fn stop(&self) {
-        self.want(STOP);
-    }
-
-    /// As SIGHUP.
-    pub fn reload(&self) {
-        self.want(RELOAD);
-    }
-
-    /// As SIGUSR1.
-    pub fn status(&self) {
-        self.want(STATUS);
-    }
-
-    fn want(&self, what: u8) {
-        self.wanted.fetch_or(what, Ordering::SeqCst);
-        self.waker.wake();
-    }
 }
 
 /// Where a request goes.
@@ -105,7 +73,7 @@ pub struct Front<S: Service> {
     listener: Option<Watched<UnixListener>>,
     accept_again: Option<Instant>,
     signals: Option<Watched<Signals>>,
-    wanted: Arc<AtomicU8>,
+    handle: Handle,
     shared: Arc<Shared>,
     slots: HashMap<usize, Slot>,
     next_key: usize,
@@ -140,7 +108,7 @@ impl<S: Service> Front<S> {
             listener: Some(listener),
             accept_again: None,
             signals,
-            wanted: Arc::default(),
+            handle: Handle::new(readiness.waker()),
             shared,
             slots: HashMap::new(),
             next_key: FIRST,
@@ -154,7 +122,7 @@ impl<S: Service> Front<S> {
     /// A handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { wanted: Arc::clone(&self.wanted), waker: self.readiness.waker() }
+        self.handle.clone()
     }
 
     /// Serves until it is told to stop.
@@ -216,14 +184,14 @@ impl<S: Service> Front<S> {
 
     /// What signals and [`Handle`]s ask for.
     fn commands(&mut self, now: Instant) {
-        let wanted = self.wanted.swap(0, Ordering::SeqCst);
-        if wanted & STATUS != 0 {
+        let wanted = self.handle.take();
+        if wanted.status() {
             self.service.status(&self.settings.statistics.read());
         }
-        if wanted & RELOAD != 0 {
+        if wanted.reload() {
             notify::reloading(|| self.service.reload());
         }
-        if wanted & STOP != 0 && self.drain_until.is_none() {
+        if wanted.stop() && self.drain_until.is_none() {
             notify::stopping();
             self.drain_until = Some(now + self.settings.drain);
             self.listener = None;
@@ -241,12 +209,7 @@ impl<S: Service> Front<S> {
     fn signals(&mut self) -> io::Result<()> {
         let Some(signals) = &self.signals else { return Ok(()) };
         while let Some(signal) = signals.take() {
-            let what = match signal {
-                Signal::SIGHUP => RELOAD,
-                Signal::SIGUSR1 => STATUS,
-                _ => STOP,
-            };
-            self.wanted.fetch_or(what, Ordering::SeqCst);
+            self.handle.signal(signal);
         }
         signals.watch(true, false)
     }

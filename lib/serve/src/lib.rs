@@ -25,6 +25,7 @@ mod breaker;
 mod connection;
 mod expiring;
 mod front;
+mod handle;
 mod notify;
 mod settings;
 mod timers;
@@ -32,7 +33,8 @@ mod workers;
 
 pub use breaker::Breaker;
 pub use expiring::Expiring;
-pub use front::{Front, Handle, SIGNALS_OBEYED, Stopped};
+pub use front::{Front, SIGNALS_OBEYED, Stopped};
+pub use handle::Handle;
 pub use lookup::frame::Frame;
 pub use settings::{Counters, Error, Settings, Statistics, listener};
 pub use unix::socket::Peer;
