@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -172,7 +173,7 @@ impl<'a> Server<'a> {
             // A new connection has room for it; a client that is gone already is found out by the program.
             let _ = unix::socket::send_quietly(accepted.socket.as_fd(), banner);
         }
-        let verdict = match self.decide(client) {
+        let verdict = match self.decide(peers.map(|p| p.remote.ip().to_canonical())) {
             Decision::Serve(verdict) => verdict,
             Decision::Deny => {
                 let ends = peers.map_or(shown, |p| p.shown(settings.local_host.as_deref()));
@@ -234,11 +235,11 @@ impl<'a> Server<'a> {
             .start()
     }
 
-    fn decide(&self, client: Client) -> Decision {
-        let (Some(rules), Client::Ip(_)) = (&self.settings.rules, client) else {
+    /// By the client's own address, not by the network that it counts for.
+    fn decide(&self, ip: Option<IpAddr>) -> Decision {
+        let (Some(rules), Some(ip)) = (&self.settings.rules, ip) else {
             return Decision::Serve(Verdict::default());
         };
-        let Client::Ip(ip) = client else { return Decision::Serve(Verdict::default()) };
         let Some(reader) = &self.rules else {
             return if rules.optional {
                 Decision::Serve(Verdict::default())
