@@ -38,7 +38,7 @@ fn main(invocation: &Invocation) -> Exit {
 
 fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
     let alias = context.new_domain(context.operand(0))?;
-    let real = context.domain(&context.operand(1).to_vec())?;
+    let real = context.domain(context.operand(1))?;
     if real.is_alias() {
         return Err(Failure::refused(
             &real.name,

@@ -55,7 +55,7 @@ fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
     let own_ids = own_ids(context)?;
     let quota = quota(context, &domain)?;
     let base = homes::base(context, &domain, context.option("B"))?;
-    let method = hash_method(&domain)?;
+    let method = homes::domain_file(&domain, "hash_method")?;
     let new = password::new(context, 1, &address.to_string(), method.as_deref())?;
     let mut account = account(context, &address, &new)?;
     account.home = homes::path(&base, &address);
@@ -134,16 +134,6 @@ fn quota(context: &mut Context<'_>, domain: &Domain) -> Result<Quota, Failure> {
         bytes: positive(l.default_quota),
         messages: positive(l.default_max_messages),
     }))
-}
-
-/// The file `hash_method` of the domain.
-pub(crate) fn hash_method(domain: &Domain) -> Result<Option<Vec<u8>>, Failure> {
-    let path = domain.dir.join("hash_method");
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Failure::step(path.display(), e)),
-    }
 }
 
 fn make<'a>(

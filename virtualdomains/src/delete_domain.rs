@@ -38,8 +38,7 @@ fn main(invocation: &Invocation) -> Exit {
 }
 
 fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let text = context.operand(0).to_vec();
-    let domain = context.domain(&text)?;
+    let domain = context.domain(context.operand(0))?;
     let aliases: Vec<Domain> = if domain.is_alias() {
         Vec::new()
     } else {

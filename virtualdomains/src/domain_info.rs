@@ -45,8 +45,7 @@ fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
     let json = context.parsed.flag("json");
     let one = !context.parsed.operands.is_empty();
     let domains = if one {
-        let text = context.operand(0).to_vec();
-        vec![context.domain(&text)?]
+        vec![context.domain(context.operand(0))?]
     } else {
         all.iter().filter(|d| !d.is_alias()).cloned().collect()
     };

@@ -31,20 +31,22 @@ pub(crate) fn base(context: &Context<'_>, domain: &Domain, given: Option<&[u8]>)
     let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
     let base = match given {
         Some(given) => path(given),
-        None => {
-            let file = domain.dir.join(".base_path");
-            match std::fs::read(&file) {
-                Ok(bytes) => path(control::trimmed(bytes.split(|&b| b == b'\n').next().unwrap_or_default())),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => context.base_path.clone(),
-                Err(e) => return Err(Failure::step(file.display(), e)),
-            }
-        }
+        None => match domain_file(domain, ".base_path")? {
+            Some(bytes) => path(control::trimmed(bytes.split(|&b| b == b'\n').next().unwrap_or_default())),
+            None => context.base_path.clone(),
+        },
     };
     if base.is_absolute() {
         Ok(base)
     } else {
         Err(Failure::refused(base.display(), "the base path must be absolute"))
     }
+}
+
+/// The contents of a file in the directory of a domain (which may be that of an alias domain, a link).
+pub(crate) fn domain_file(domain: &Domain, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+    let read = Dir::open(&domain.dir).and_then(|d| d.read(OsStr::new(name)));
+    read.map_err(|e| Failure::step(domain.dir.join(name).display(), e))
 }
 
 /// The home of an account below `base`.

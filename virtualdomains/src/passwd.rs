@@ -3,10 +3,9 @@
 use accounts::{Event, Service};
 use program::{Exit, Invocation, Operands, Place, Program, Spec};
 
-use crate::add_user::hash_method;
 use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
 use crate::password::password_options;
-use crate::{after, password};
+use crate::{after, homes, password};
 
 static SPEC: Spec = Spec {
     name: "vpasswd",
@@ -40,7 +39,7 @@ fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
     let (domain, address) = context.resolve(&given)?;
     let absent = || Failure::Absent(format!("{address}: no such account"));
     let before = context.accounts.store().account(&address)?.ok_or_else(absent)?;
-    let method = hash_method(&domain)?;
+    let method = homes::domain_file(&domain, "hash_method")?;
     let new = password::new(context, 1, &address.to_string(), method.as_deref())?;
     if before.scram.is_some() && new.scram.is_none() {
         context.warn(format!(

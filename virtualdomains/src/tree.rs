@@ -85,6 +85,23 @@ impl Dir {
         }
     }
 
+    /// The contents of the file `name`; `None` when there is none. A link, a pipe or a file of more than 4 KiB
+    /// is an error: whoever owns this directory must not make root read another file, or wait.
+    pub(crate) fn read(&self, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = match openat(&self.0, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let entry = fstat(&fd)?;
+        let kind = SFlag::from_bits_truncate(entry.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFREG || entry.st_size > 4096 {
+            return Err(io::Error::other("expected a plain file of at most 4 KiB"));
+        }
+        unix::fd::read_to_end_limited(&mut std::fs::File::from(fd), 4096).map(Some)
+    }
+
     /// Makes `name`, which must not exist, a symbolic link to `target`.
     pub(crate) fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
         nix::unistd::symlinkat(target, &self.0, name)?;
@@ -170,6 +187,22 @@ mod tests {
         assert!(top.child(OsStr::new("home"), 0o700, None).is_err());
         assert!(top.existing(OsStr::new("home")).is_err());
         assert!(top.write_new(OsStr::new("home"), b"", 0o600, None).is_err());
+    }
+
+    #[test]
+    fn only_small_plain_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = Dir::open(dir.path()).unwrap();
+        let read = |name: &str| top.read(OsStr::new(name));
+        std::fs::write(dir.path().join("f"), "text").unwrap();
+        std::fs::write(dir.path().join("large"), [b'x'; 5000]).unwrap();
+        symlink(dir.path().join("f"), dir.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("fifo"), Mode::S_IRWXU).unwrap();
+        assert_eq!(read("f").unwrap().unwrap(), b"text");
+        assert!(read("none").unwrap().is_none());
+        for bad in ["large", "link", "fifo"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

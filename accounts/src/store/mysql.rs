@@ -59,7 +59,7 @@ impl MySql {
             Err(e) => e,
         };
         if let mysql::Error::MySqlError(e) = &error {
-            let unavailable = self.unavailable(format!("error {}: {}", e.code, e.message));
+            let unavailable = self.unavailable(explain(&error));
             match e.code {
                 1062 => return Err(SqlError::Duplicate),
                 1146 => return Err(SqlError::MissingTable),
@@ -99,6 +99,11 @@ fn explain(error: &mysql::Error) -> String {
             let hint = match e.code {
                 1045 => "; check user and password in host.mysql",
                 1049 => "; vadddomain and svctool create the database",
+                1054 => {
+                    "; the table is older than this program: ALTER TABLE indimail ADD scram CHAR(255), and the \
+                     same for indibak"
+                }
+                1142 => "; the user needs SELECT, INSERT, UPDATE, DELETE, CREATE and INDEX on the database",
                 _ => "",
             };
             format!("error {}: {}{hint}", e.code, e.message)

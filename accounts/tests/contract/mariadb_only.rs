@@ -91,6 +91,11 @@ fn killed_stopped_and_started_again() {
     assert_eq!(store.account(&address("old@example.com")).unwrap().unwrap().gecos, "Old");
     let error = store.account(&address("bad@example.com")).unwrap_err().to_string();
     assert!(error.contains("bad@example.com: column pw_shell"), "{error}");
+
+    // A table from before SCRAM: the remedy is named.
+    server.sql("ALTER TABLE indimail.indibak DROP COLUMN scram");
+    let error = store.account(&ann).unwrap_err().to_string();
+    assert!(error.contains("ADD scram"), "{error}");
 }
 
 #[test]
