@@ -1,10 +1,12 @@
 //! Where accounts are kept.
 //!
 //! [`AccountStore`] is the contract; [`table`] names tables and columns; [`sql`] implements the contract
-//! once over a small [`sql::Sql`] driver, of which there are two: [`sqlite`] and [`mysql`]. All
+//! once, with [`rows`], over a [`driver`], of which there are two: [`sqlite`] and [`mysql`]. All
 //! addresses given to a store are those of real domains.
 
+mod driver;
 mod mysql;
+mod rows;
 mod sql;
 mod sqlite;
 mod table;

@@ -10,7 +10,7 @@ use mysql::consts::CapabilityFlags;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder, Params, SslOpts};
 
-use super::sql::{Row, Sql, SqlError, Value};
+use super::driver::{Row, Sql, SqlError, Value};
 use super::table::{Dialect, Table};
 use crate::{Answer, MySqlServer, Timeouts, Unavailable};
 

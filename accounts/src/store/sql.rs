@@ -1,127 +1,14 @@
-//! The store contract, once, over a driver that runs one statement at a time.
+//! The store contract, once, over any driver.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-
-use super::table::{Dialect, Table};
+use super::driver::{Row, Sql, SqlError, Value};
+use super::rows::{self, ids_taken, key, table_for, write_ids};
+use super::table::Table;
 use super::{AccountStore, Added, Event, Service};
-use crate::{
-    Account, Address, Answer, DomainName, Limits, Quota, SecretBytes, ServiceFlags, SyncState, Unavailable,
-    UnixIds,
-};
-
-/// What a driver can say instead of an answer.
-#[derive(Debug)]
-pub(crate) enum SqlError {
-    /// A key exists already.
-    Duplicate,
-    /// A table does not exist.
-    MissingTable,
-    /// The server chose this transaction to give way to another; it may be tried again.
-    Conflict(Unavailable),
-    /// The connection was lost before the statement was answered.
-    Lost(Unavailable),
-    /// Anything else.
-    Unavailable(Unavailable),
-}
-
-impl From<Unavailable> for SqlError {
-    fn from(u: Unavailable) -> Self {
-        Self::Unavailable(u)
-    }
-}
-
-/// A value of a parameter or a cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
-    Null,
-    Number(i64),
-    Bytes(Vec<u8>),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Bytes(text.as_bytes().to_vec())
-    }
-}
-
-impl From<&[u8]> for Value {
-    fn from(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.to_vec())
-    }
-}
-
-impl From<i64> for Value {
-    fn from(n: i64) -> Self {
-        Self::Number(n)
-    }
-}
-
-impl From<u32> for Value {
-    fn from(n: u32) -> Self {
-        Self::Number(i64::from(n))
-    }
-}
-
-/// One row, taken cell by cell from the left.
-#[derive(Debug)]
-pub(crate) struct Row(std::vec::IntoIter<Value>);
-
-impl Row {
-    pub(crate) fn new(cells: Vec<Value>) -> Self {
-        Self(cells.into_iter())
-    }
-
-    /// The first two cells.
-    fn start(&self) -> [Value; 2] {
-        let cell = |n| self.0.as_slice().get(n).cloned().unwrap_or(Value::Null);
-        [cell(0), cell(1)]
-    }
-
-    fn bytes(&mut self) -> Option<Vec<u8>> {
-        match self.0.next()? {
-            Value::Null => None,
-            Value::Number(n) => Some(n.to_string().into_bytes()),
-            Value::Bytes(b) => Some(b),
-        }
-    }
-
-    fn text(&mut self) -> String {
-        String::from_utf8_lossy(&self.bytes().unwrap_or_default()).into_owned()
-    }
-
-    fn number(&mut self) -> Option<i64> {
-        match self.0.next()? {
-            Value::Null => None,
-            Value::Number(n) => Some(n),
-            Value::Bytes(b) => std::str::from_utf8(&b).ok()?.trim().parse().ok(),
-        }
-    }
-}
-
-/// A driver: runs statements with bound parameters on one connection that it makes when needed.
-pub(crate) trait Sql: Send {
-    /// Its language.
-    const DIALECT: &'static Dialect;
-    fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError>;
-    /// Rows that matched (not only those that changed).
-    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, SqlError>;
-    fn begin(&mut self) -> Result<(), SqlError>;
-    fn commit(&mut self) -> Result<(), SqlError>;
-    /// Gives up the transaction, if need be with the connection.
-    fn rollback(&mut self);
-    /// Creates missing tables. For reading, the table of accounts itself must be there: a database
-    /// without it is not one that can say "no such account".
-    fn create_missing(&mut self, for_writing: bool) -> Answer<()>;
-    /// Names the store in messages.
-    fn name(&self) -> String;
-}
+use crate::{Account, Address, Answer, DomainName, Limits, SecretBytes, ServiceFlags, Unavailable, UnixIds};
 
 /// The contract over a driver.
 pub(crate) struct SqlStore<S>(S);
 
-/// Columns of an account, in the order [`SqlStore::read_account`] takes them.
-const ACCOUNT: &str = "a.pw_name, a.pw_domain, a.pw_passwd, a.pw_uid, a.pw_gid, a.pw_gecos, a.pw_dir, \
-                       a.pw_shell, a.scram, i.uid, i.gid";
 /// Tries of a transaction that has to give way.
 const TRIES: u32 = 5;
 
@@ -184,18 +71,6 @@ impl<S: Sql> SqlStore<S> {
         }
     }
 
-    fn select_accounts(condition: &str, tail: &str) -> [String; 2] {
-        [Table::Active, Table::Inactive].map(|table| {
-            let active = u8::from(table == Table::Active);
-            format!(
-                "SELECT {ACCOUNT}, {active} AS active FROM {} a LEFT JOIN {} i \
-                 ON i.pw_name = a.pw_name AND i.pw_domain = a.pw_domain WHERE {condition}{tail}",
-                table.name(),
-                Table::Ids.name()
-            )
-        })
-    }
-
     /// At most `limit` raw rows after the key `from`.
     fn page(&mut self, domain: Option<&DomainName>, from: &[Value; 2], limit: u32) -> Answer<Vec<Row>> {
         let [name, dom] = from.clone();
@@ -204,7 +79,7 @@ impl<S: Sql> SqlStore<S> {
             None => ("a.pw_name >= ? AND (a.pw_name > ? OR a.pw_domain > ?)", vec![name.clone(), name, dom]),
         };
         let tail = " ORDER BY a.pw_name, a.pw_domain LIMIT ?";
-        let [active, inactive] = Self::select_accounts(condition, tail);
+        let [active, inactive] = rows::select(condition, tail);
         let sql = format!(
             "SELECT * FROM ({active}) AS x UNION ALL SELECT * FROM ({inactive}) AS y \
              ORDER BY pw_name, pw_domain LIMIT ?"
@@ -219,114 +94,14 @@ impl<S: Sql> SqlStore<S> {
         self.read(|s| s.query(&sql, &parameters))
     }
 
-    fn read_account(&self, mut row: Row) -> Answer<Account> {
-        let (local, domain) = (row.bytes().unwrap_or_default(), row.bytes().unwrap_or_default());
-        let broken = |what: &str, why: &dyn std::fmt::Display| {
-            let (local, domain) = (local.escape_ascii(), domain.escape_ascii());
-            Unavailable::new(self.0.name(), format!("row {local}@{domain}: column {what}: {why}"))
-        };
-        let address = Address::new(&local, &domain).map_err(|e| broken("pw_name, pw_domain", &e))?;
-        let password = SecretBytes::new(row.bytes().unwrap_or_default());
-        let state = SyncState(row.number().unwrap_or(SyncState::IN_STEP.0));
-        let bits = u32::try_from(row.number().unwrap_or(0)).map_err(|e| broken("pw_gid", &e))?;
-        let gecos = row.text();
-        let home = row.bytes().unwrap_or_default();
-        let quota = Quota::parse(&row.bytes().unwrap_or_default()).map_err(|e| broken("pw_shell", &e))?;
-        let scram = row.bytes().filter(|s| !s.is_empty()).map(SecretBytes::new);
-        let own_ids = match (row.number(), row.number()) {
-            (Some(uid), Some(gid)) => Some(UnixIds {
-                uid: u32::try_from(uid).map_err(|e| broken("uid", &e))?,
-                gid: u32::try_from(gid).map_err(|e| broken("gid", &e))?,
-            }),
-            _ => None,
-        };
-        Ok(Account {
-            address,
-            password,
-            scram,
-            own_ids,
-            state,
-            flags: ServiceFlags::from_bits(bits),
-            gecos,
-            home: std::ffi::OsString::from_vec(home).into(),
-            quota,
-            active: row.number() == Some(1),
-        })
+    fn read_account(&self, row: Row) -> Answer<Account> {
+        rows::read(&self.0.name(), row)
     }
-}
-
-/// The address that the first two cells of a row are.
-fn from_row([local, domain]: &[Value; 2]) -> Option<Address> {
-    match (local, domain) {
-        (Value::Bytes(local), Value::Bytes(domain)) => Address::new(local, domain).ok(),
-        _ => None,
-    }
-}
-
-fn key(address: &Address) -> [Value; 2] {
-    [address.local().into(), address.domain().as_str().into()]
-}
-
-/// The columns of an account row after its key.
-fn cells(account: &Account) -> [Value; 7] {
-    [
-        account.password.expose().into(),
-        account.state.0.into(),
-        account.flags.bits().into(),
-        account.gecos.as_str().into(),
-        account.home.as_os_str().as_bytes().into(),
-        account.quota.to_string().as_str().into(),
-        account.scram.as_ref().map_or(Value::Null, |s| s.expose().into()),
-    ]
-}
-
-fn table_for(account: &Account) -> (Table, Table) {
-    if account.active { (Table::Active, Table::Inactive) } else { (Table::Inactive, Table::Active) }
-}
-
-const INSERT_COLUMNS: &str =
-    "pw_name, pw_domain, pw_passwd, pw_uid, pw_gid, pw_gecos, pw_dir, pw_shell, scram";
-
-/// Inserts into `table` unless `other` has the key. `Duplicate` becomes `false`.
-fn insert_row<S: Sql>(s: &mut S, account: &Account, table: Table, other: Table) -> Result<bool, SqlError> {
-    let sql = format!(
-        "INSERT INTO {} ({INSERT_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? {} WHERE NOT EXISTS \
-         (SELECT 1 FROM {} WHERE pw_name = ? AND pw_domain = ?)",
-        table.name(),
-        S::DIALECT.from_nothing,
-        other.name()
-    );
-    let parameters: Vec<Value> =
-        key(&account.address).into_iter().chain(cells(account)).chain(key(&account.address)).collect();
-    match s.execute(&sql, &parameters) {
-        Ok(n) => Ok(n == 1),
-        Err(SqlError::Duplicate) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Does the user id belong to another account?
-fn ids_taken<S: Sql>(s: &mut S, address: &Address, ids: UnixIds) -> Result<bool, SqlError> {
-    let sql =
-        format!("SELECT 1 FROM {} WHERE uid = ? AND NOT (pw_name = ? AND pw_domain = ?)", Table::Ids.name());
-    let [name, domain] = key(address);
-    Ok(!s.query(&sql, &[ids.uid.into(), name, domain])?.is_empty())
-}
-
-fn write_ids<S: Sql>(s: &mut S, address: &Address, ids: Option<UnixIds>) -> Result<(), SqlError> {
-    let table = Table::Ids.name();
-    s.execute(&format!("DELETE FROM {table} WHERE pw_name = ? AND pw_domain = ?"), &key(address))?;
-    let Some(ids) = ids else {
-        return Ok(());
-    };
-    let [name, domain] = key(address);
-    let sql = format!("INSERT INTO {table} (pw_name, pw_domain, uid, gid) VALUES (?, ?, ?, ?)");
-    s.execute(&sql, &[name, domain, ids.uid.into(), ids.gid.into()]).map(|_| ())
 }
 
 impl<S: Sql> AccountStore for SqlStore<S> {
     fn account(&mut self, address: &Address) -> Answer<Option<Account>> {
-        let [active, inactive] = Self::select_accounts("a.pw_name = ? AND a.pw_domain = ?", "");
+        let [active, inactive] = rows::select("a.pw_name = ? AND a.pw_domain = ?", "");
         let sql = format!("{active} UNION ALL {inactive}");
         let parameters = [key(address), key(address)].concat();
         let rows = self.read(|s| s.query(&sql, &parameters))?;
@@ -337,7 +112,7 @@ impl<S: Sql> AccountStore for SqlStore<S> {
     }
 
     fn account_by_uid(&mut self, uid: u32) -> Answer<Option<Account>> {
-        let [active, inactive] = Self::select_accounts("i.uid = ?", "");
+        let [active, inactive] = rows::select("i.uid = ?", "");
         let sql = format!("{active} UNION ALL {inactive}");
         let rows = self.read(|s| s.query(&sql, &[uid.into(), uid.into()]))?;
         rows.into_iter().next().map(|row| self.read_account(row)).transpose()
@@ -360,7 +135,7 @@ impl<S: Sql> AccountStore for SqlStore<S> {
                 from = row.start();
                 // A table shared with other tools may have names that no address can have; no
                 // question finds those either.
-                if from_row(&from).is_some() {
+                if rows::address_of(&from).is_some() {
                     accounts.push(self.read_account(row)?);
                     if accounts.len() == most {
                         return Ok(accounts);
@@ -391,7 +166,7 @@ impl<S: Sql> AccountStore for SqlStore<S> {
             {
                 return Ok(Added::IdsTaken);
             }
-            if !insert_row(s, account, table, other)? {
+            if !rows::insert(s, account, table, other)? {
                 return Ok(Added::Exists);
             }
             write_ids(s, &account.address, account.own_ids)?;
@@ -403,7 +178,7 @@ impl<S: Sql> AccountStore for SqlStore<S> {
         let (table, other) = table_for(account);
         let set = "pw_passwd = ?, pw_uid = ?, pw_gid = ?, pw_gecos = ?, pw_dir = ?, pw_shell = ?, scram = ?";
         let sql = format!("UPDATE {} SET {set} WHERE pw_name = ? AND pw_domain = ?", table.name());
-        let parameters: Vec<Value> = cells(account).into_iter().chain(key(&account.address)).collect();
+        let parameters: Vec<Value> = rows::cells(account).into_iter().chain(key(&account.address)).collect();
         let delete = format!("DELETE FROM {} WHERE pw_name = ? AND pw_domain = ?", other.name());
         self.write(|s| {
             if s.execute(&sql, &parameters)? > 0 {
@@ -412,7 +187,7 @@ impl<S: Sql> AccountStore for SqlStore<S> {
             if s.execute(&delete, &key(&account.address))? == 0 {
                 return Ok(false);
             }
-            insert_row(s, account, table, other)
+            rows::insert(s, account, table, other)
         })
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
-use super::sql::{Row, Sql, SqlError, Value};
+use super::driver::{Row, Sql, SqlError, Value};
 use super::table::{Dialect, Table};
 use crate::{Answer, Timeouts, Unavailable};
 
