@@ -341,3 +341,52 @@ fn the_service_manager_hears_of_start_reload_and_end() {
     tree.stop();
     assert!(next().contains("STOPPING=1"));
 }
+
+#[test]
+fn hundreds_of_deliveries_are_open_at_once_and_reports_come_in_any_order_and_in_pieces() {
+    let site = Site::new(&[("locals", "here.example\n"), ("concurrencylocal", "400\n")]);
+    let tree = Tree::holding(&site, 400);
+    let recipients: Vec<String> = (0..400).map(|n| format!("u{n}@here.example")).collect();
+    let refs: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    site.inject("s@x", &refs, "x\n");
+    tree.wait_for_log("status: local 400/400 ");
+    tree.wait_for_log("end msg");
+    let mut numbers: Vec<u16> = tree.local.requests().iter().map(|r| r.number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..400).collect::<Vec<u16>>());
+    site.wait_until_empty();
+}
+
+#[test]
+fn a_lost_spawner_ends_everything_and_nothing_is_lost() {
+    let site = Site::new(&RULES);
+    let mut tree = Tree::start(&site, Arc::new(|_| panic!("this spawner crashes")), succeed());
+    site.inject("s@x", &["a@here.example", "b@far.example"], "x\n");
+    tree.wait_for_log("lost spawn connection (local) ... dying");
+    assert_eq!(tree.wait_for_end(), Ending::Exited(0));
+    let tree = Tree::start(&site, succeed(), succeed());
+    tree.wait_for_log("end msg");
+    assert_eq!(tree.local.count(), 1);
+    site.wait_until_empty();
+}
+
+#[test]
+fn the_log_is_written_under_a_lock_when_senders_share_it() {
+    let mut site = Site::new(&[("locals", "here.example\n"), ("defaultdelivery", "./Maildir/\n")]);
+    site.set("LOGLOCK", "1");
+    let lock = site.dir.path().join("control/defaultdelivery");
+    let held = unix::lock::Lock::try_exclusive(&lock, 0o644).unwrap().unwrap();
+    let tree = Tree::start(&site, succeed(), succeed());
+    site.inject("s@x", &["a@here.example"], "x\n");
+    // Nobody can tell that a line is *not* coming but by what the kernel says: it waits for the lock.
+    until(PATIENCE, "waiting for the lock", || {
+        std::fs::read_to_string("/proc/locks")
+            .unwrap()
+            .lines()
+            .any(|l| l.contains("->") && l.contains(&tree.send.to_string()))
+    });
+    assert_eq!(tree.log(), "");
+    drop(held);
+    tree.wait_for_log("loglock=enabled");
+    tree.wait_for_log("end msg");
+}

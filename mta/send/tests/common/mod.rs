@@ -185,21 +185,34 @@ pub(crate) struct Spawner {
 }
 
 impl Spawner {
-    fn start(from_send: OwnedFd, to_send: OwnedFd, maximum: u16, behaviour: Behaviour) -> Self {
+    /// Answers are held back until `hold` requests are open, and then given last one first, a byte at a time.
+    fn start(
+        from_send: OwnedFd,
+        to_send: OwnedFd,
+        (maximum, hold): (u16, usize),
+        behaviour: Behaviour,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mine = seen.clone();
         std::thread::spawn(move || {
             // Either end may close at any time; then this spawner is done.
             let _ = Raw(to_send.as_fd()).write_all(&encode_maximum(maximum));
             let (mut decoder, mut piece) = (RequestDecoder::default(), [0u8; 4096]);
+            let mut held: Vec<Vec<u8>> = Vec::new();
             while let Ok(n @ 1..) = Raw(from_send.as_fd()).read(&mut piece) {
                 for request in decoder.take(&piece[..n]).expect("qmail-send speaks the protocol") {
                     let (verdict, text) = behaviour(&request);
                     let mut bytes = Vec::new();
                     Report { number: request.number, verdict: Some(verdict), text }.encode(&mut bytes);
                     mine.lock().unwrap().requests.push(request);
-                    if Raw(to_send.as_fd()).write_all(&bytes).is_err() {
-                        return;
+                    held.push(bytes);
+                    let chunk = if hold > 0 { 1 } else { usize::MAX };
+                    if held.len() >= hold {
+                        for bytes in held.drain(..).rev() {
+                            if !bytes.chunks(chunk).all(|c| Raw(to_send.as_fd()).write_all(c).is_ok()) {
+                                return;
+                            }
+                        }
                     }
                 }
             }
@@ -236,7 +249,16 @@ impl Tree {
         Self::with_maximum(site, 500, local, remote)
     }
 
+    /// Answers come only when `hold` deliveries are open at once on the local channel.
+    pub(crate) fn holding(site: &Site, hold: usize) -> Self {
+        Self::build(site, 500, hold, succeed(), succeed())
+    }
+
     pub(crate) fn with_maximum(site: &Site, maximum: u16, local: Behaviour, remote: Behaviour) -> Self {
+        Self::build(site, maximum, 0, local, remote)
+    }
+
+    fn build(site: &Site, maximum: u16, hold: usize, local: Behaviour, remote: Behaviour) -> Self {
         let launch = |program: &str, fds: &[(&OwnedFd, i32)]| {
             let mut launch = Launch::new(site.bin().join(program))
                 .env_exactly(site.environment.iter().cloned())
@@ -291,8 +313,8 @@ impl Tree {
             send,
             todo,
             cleaners,
-            local: Spawner::start(local_request_r, local_report_w, maximum, local),
-            remote: Spawner::start(remote_request_r, remote_report_w, maximum, remote),
+            local: Spawner::start(local_request_r, local_report_w, (maximum, hold), local),
+            remote: Spawner::start(remote_request_r, remote_report_w, (maximum, 0), remote),
             log,
             ended: BTreeMap::new(),
         }
