@@ -91,3 +91,35 @@ fn tables_answer_for_every_program() {
     assert_eq!(usage.code, 100);
     assert!(usage.stderr.contains("option -s: 0: expected a number from 1 to 151"), "{usage:?}");
 }
+
+#[test]
+fn queue_fix_gives_everything_to_its_user() {
+    use mta_queue::layout::{DIRECTORIES, LOCK_FILES};
+    use std::os::unix::fs::MetadataExt;
+    let (site, etc) = (Site::new(&[]), e2e::kit::Etc::with_mail_users());
+    let root = site.dir.path().join("queue2");
+    let fix = || {
+        let mut command = etc.command(site.bin().join("queue-fix"));
+        e2e::kit::run(command.args(["-s", "3", "-b", "1"]).arg(&root)).ok().stdout
+    };
+    assert!(fix().contains("create directory "));
+    assert_eq!(fix(), "");
+    for row in DIRECTORIES {
+        let meta = std::fs::metadata(root.join(row.name)).unwrap();
+        let wanted = (etc.uid(row.owner.user()), etc.gid("qmail"), row.mode);
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), wanted, "{}", row.name);
+    }
+    for (name, _, owner, mode) in LOCK_FILES {
+        let meta = std::fs::metadata(root.join(name)).unwrap();
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+            (etc.uid(owner.user()), etc.gid("qmail"), *mode),
+            "{name}"
+        );
+    }
+    // What goes wrong is mended, and only that.
+    std::os::unix::fs::chown(root.join("lock/trigger"), Some(0), Some(0)).unwrap();
+    std::fs::remove_dir(root.join("todo/1")).unwrap();
+    let mended = fix();
+    assert_eq!(mended.lines().count(), 2, "{mended}");
+}
