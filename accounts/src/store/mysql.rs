@@ -17,6 +17,7 @@ use crate::{Answer, MySqlServer, Timeouts, Unavailable};
 const DIALECT: Dialect = Dialect {
     changed: "timestamp TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
     inserted: "timestamp TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    index_in_table: true,
     table_options: " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     epoch: "UNIX_TIMESTAMP(timestamp)",
     at: "FROM_UNIXTIME(?)",
@@ -183,7 +184,7 @@ impl Sql for MySql {
                     return Ok(false);
                 }
             }
-            Table::ALL.iter().try_for_each(|t| c.query_drop(t.create(&DIALECT)))?;
+            Table::ALL.iter().flat_map(|t| t.create(&DIALECT)).try_for_each(|sql| c.query_drop(sql))?;
             Ok(true)
         });
         match answer {
@@ -215,7 +216,11 @@ pub(super) fn create(server: &MySqlServer, timeouts: Timeouts) -> Answer<()> {
         }
         other => other.map_err(fail)?,
     };
-    Table::ALL.iter().try_for_each(|t| connection.query_drop(t.create(&DIALECT))).map_err(fail)
+    Table::ALL
+        .iter()
+        .flat_map(|t| t.create(&DIALECT))
+        .try_for_each(|sql| connection.query_drop(sql))
+        .map_err(fail)
 }
 
 fn bound(parameters: &[Value]) -> Params {

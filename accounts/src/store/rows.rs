@@ -6,7 +6,7 @@ use super::driver::{Row, Sql, SqlError, Value};
 use super::table::Table;
 use crate::{Account, Address, Answer, Quota, SecretBytes, ServiceFlags, SyncState, Unavailable, UnixIds};
 
-/// Columns of an account, in the order [`SqlStore::read_account`] takes them.
+/// Columns of an account, in the order [`read`] takes them.
 const ACCOUNT: &str = "a.pw_name, a.pw_domain, a.pw_passwd, a.pw_uid, a.pw_gid, a.pw_gecos, a.pw_dir, \
                        a.pw_shell, a.scram, i.uid, i.gid";
 

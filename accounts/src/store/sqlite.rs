@@ -21,6 +21,7 @@ const SCHEMA: i64 = 1;
 const DIALECT: Dialect = Dialect {
     changed: "timestamp INTEGER NOT NULL DEFAULT (unixepoch())",
     inserted: "timestamp INTEGER NOT NULL DEFAULT (unixepoch())",
+    index_in_table: false,
     table_options: "",
     epoch: "timestamp",
     at: "?",
@@ -187,11 +188,10 @@ pub(super) fn create(path: &Path, timeouts: Timeouts, owner: unix::durable::Owne
             return Ok(());
         }
         connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
-        let tables: String = Table::ALL.iter().map(|t| t.create(&DIALECT) + ";\n").collect();
+        let statements: Vec<String> = Table::ALL.iter().flat_map(|t| t.create(&DIALECT)).collect();
         connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;\n{tables}CREATE INDEX IF NOT EXISTS by_domain ON indimail (pw_domain, pw_name);\n\
-             CREATE INDEX IF NOT EXISTS bak_by_domain ON indibak (pw_domain, pw_name);\n\
-             PRAGMA user_version={SCHEMA};\nCOMMIT;"
+            "BEGIN IMMEDIATE;\n{};\nPRAGMA user_version={SCHEMA};\nCOMMIT;",
+            statements.join(";\n")
         ))
     };
     build().map_err(|e| match store.explain(&e) {

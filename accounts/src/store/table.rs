@@ -50,8 +50,7 @@ impl Table {
         }
     }
 
-    /// Columns and keys. `{ts}` is a timestamp set on every change, `{ts0}` one set on insertion,
-    /// `{index NAME COLUMNS}` a secondary index where the server wants it in the table.
+    /// Columns and keys. `{ts}` is a timestamp set on every change, `{ts0}` one set on insertion.
     const fn columns(self) -> &'static str {
         match self {
             Self::Active | Self::Inactive => {
@@ -100,10 +99,29 @@ impl Table {
         }
     }
 
-    /// The statement that creates it where it is missing.
-    pub(crate) fn create(self, dialect: &Dialect) -> String {
+    /// Columns of the index by domain, for tables whose primary key begins with the user.
+    const fn by_domain(self) -> Option<&'static str> {
+        match self {
+            Self::Active | Self::Inactive => Some("pw_domain, pw_name"),
+            Self::Alias => Some("domain, alias, valias_line"),
+            _ => None,
+        }
+    }
+
+    /// The statements that create it, with its index, where it is missing.
+    pub(crate) fn create(self, dialect: &Dialect) -> Vec<String> {
         let columns = self.columns().replace("{ts}", dialect.changed).replace("{ts0}", dialect.inserted);
-        format!("CREATE TABLE IF NOT EXISTS {} ({columns}){}", self.name(), dialect.table_options)
+        let (name, options) = (self.name(), dialect.table_options);
+        let table = |index: &str| format!("CREATE TABLE IF NOT EXISTS {name} ({columns}{index}){options}");
+        match self.by_domain() {
+            None => vec![table("")],
+            Some(index) if dialect.index_in_table => {
+                vec![table(&format!(", INDEX {name}_by_domain ({index})"))]
+            }
+            Some(index) => {
+                vec![table(""), format!("CREATE INDEX IF NOT EXISTS {name}_by_domain ON {name} ({index})")]
+            }
+        }
     }
 }
 
@@ -114,6 +132,8 @@ pub(crate) struct Dialect {
     pub(crate) changed: &'static str,
     /// A timestamp column set on insertion.
     pub(crate) inserted: &'static str,
+    /// Does an index stand among the columns?
+    pub(crate) index_in_table: bool,
     /// What follows the columns.
     pub(crate) table_options: &'static str,
     /// The column `timestamp` as seconds since 1970.
