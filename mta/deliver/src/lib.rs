@@ -75,6 +75,14 @@ pub(crate) fn say(line: &str) {
     }
 }
 
+/// Delivers the message on descriptor 0.
+pub(crate) fn with_message(deliver: impl FnOnce(&message_file::Message) -> End) -> End {
+    match message_file::Message::of_stdin() {
+        Ok(message) => deliver(&message),
+        Err(e) => End::Temporary(format!("cannot read the message: {e} (#4.3.0)")),
+    }
+}
+
 /// A value that only a variable gives.
 pub(crate) fn variable(name: &str) -> Source<'_> {
     Source { variable: Some(name), ..Source::default() }

@@ -12,6 +12,7 @@
 //! - [`request`]: what must be true of a request before anything is started for it;
 //! - [`lspawn`]: whose mail it is, a change to that user for good, qmail-local, its exit code;
 //! - [`rspawn`]: qmail-remote and the report grammar of its output;
+//! - [`service`]: a spawner as a service of its queue;
 //! - [`exported`]: header lines as variables of one delivery.
 //!
 //! Invariants: nothing is delivered as root; a message file is handed out only when it belongs to
@@ -25,6 +26,7 @@ pub mod lspawn;
 pub mod pool;
 pub mod request;
 pub mod rspawn;
+pub mod service;
 pub mod start;
 
 use program::{Source, Variable};

@@ -9,6 +9,7 @@ use mta_queue::spawn_protocol::Request;
 use support::{Spawner, Tree, request};
 
 fn spawner(tree: &Tree, vars: &[(&str, &str)]) -> Spawner {
+    std::os::unix::fs::chown(tree.at("queue/mess"), Some(4711), None).unwrap();
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=4711", "--regid=4712", "--clear-groups", "--"])
@@ -74,4 +75,20 @@ fn tables_of_timeouts_are_forgotten_and_qmaillocal_is_not_passed_on() {
     let mut spawner = spawner(&tree, &[("QMAILLOCAL", "/x")]);
     assert_eq!(spawner.deliver(&request(0, &message, "u@d")), ('K', "unset".into()));
     assert_eq!(std::fs::read(&table).unwrap(), [0u8; 2048]);
+}
+
+#[test]
+fn as_qmailr_it_takes_messages_of_the_queues_owner_only() {
+    let tree = Tree::new();
+    let (qmailq, qmailr, qmail) = (tree.etc.uid("qmailq"), tree.etc.uid("qmailr"), tree.etc.gid("qmail"));
+    std::os::unix::fs::chown(tree.at("queue/mess"), Some(qmailq), None).unwrap();
+    let message = tree.message(1, "m", qmailq);
+    let foreign = tree.message(2, "m", 0);
+    tree.program("qmail-remote", r#"printf 'r\0K%s\0' "$(id -u)""#);
+    let mut command = tree.etc.command("setpriv");
+    command.arg(format!("--reuid={qmailr}")).arg(format!("--regid={qmail}")).args(["--clear-groups", "--"]);
+    tree.variables(command.arg(tree.at("usr/sbin/qmail-rspawn")));
+    let mut spawner = Spawner::start(command);
+    assert_eq!(spawner.deliver(&request(1, &message, "u@d")), ('K', qmailr.to_string()));
+    assert_eq!(spawner.deliver(&request(1, &foreign, "u@d")).0, 'Z');
 }

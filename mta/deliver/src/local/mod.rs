@@ -149,10 +149,7 @@ fn main(invocation: &Invocation) -> Exit {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    let end = match Message::of_stdin() {
-        Ok(message) => deliver(&settings, &message),
-        Err(e) => End::Temporary(format!("cannot read the message: {e} (#4.3.0)")),
-    };
+    let end = crate::with_message(|message| deliver(&settings, message));
     say(end.text());
     end.exit()
 }

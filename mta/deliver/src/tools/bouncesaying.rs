@@ -1,8 +1,9 @@
 //! bouncesaying: bounce the message with a text, perhaps if a program says so.
 
-use program::{Exit, Invocation, Operands, Program, Spec};
+use program::{Exit, Invocation, Operands, Parsed, Program, Spec};
 
 use super::Condition;
+use crate::message_file::Message;
 
 static SPEC: Spec = Spec {
     name: "bouncesaying",
@@ -19,22 +20,19 @@ static SPEC: Spec = Spec {
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit,
-    };
+    super::run(invocation, bouncesaying)
+}
+
+fn bouncesaying(invocation: &Invocation, parsed: &Parsed, message: &Message) -> Exit {
     let (text, program) = (&parsed.operands[0], &parsed.operands[1..]);
-    if !program.is_empty() {
-        let message = match super::message(invocation) {
-            Ok(message) => message,
-            Err(exit) => return exit,
-        };
-        match super::condition(invocation, program, &message) {
-            Condition::Holds => {}
-            Condition::Temporary => return Exit::TEMPORARY,
-            Condition::Fails | Condition::Permanent => return Exit::OK,
+    let condition =
+        if program.is_empty() { Condition::Holds } else { super::condition(invocation, program, message) };
+    match condition {
+        Condition::Holds => {
+            crate::say(&text.to_string_lossy());
+            Exit::PERMANENT
         }
+        Condition::Temporary => Exit::TEMPORARY,
+        Condition::Fails | Condition::Permanent => Exit::OK,
     }
-    crate::say(&text.to_string_lossy());
-    Exit::PERMANENT
 }

@@ -2,9 +2,10 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use program::{Exit, Invocation, Operands, OptionSpec, Program, Spec};
+use program::{Exit, Invocation, Operands, OptionSpec, Parsed, Program, Spec};
 
 use super::Condition;
+use crate::message_file::Message;
 
 static SPEC: Spec = Spec {
     name: "condredirect",
@@ -24,21 +25,17 @@ static SPEC: Spec = Spec {
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit,
-    };
-    let message = match super::message(invocation) {
-        Ok(message) => message,
-        Err(exit) => return exit,
-    };
+    super::run(invocation, condredirect)
+}
+
+fn condredirect(invocation: &Invocation, parsed: &Parsed, message: &Message) -> Exit {
     let wanted = if parsed.flag("r") { Condition::Fails } else { Condition::Holds };
-    match super::condition(invocation, &parsed.operands[1..], &message) {
+    match super::condition(invocation, &parsed.operands[1..], message) {
         Condition::Permanent => Exit::PERMANENT,
         Condition::Temporary => Exit::TEMPORARY,
         condition if condition == wanted => {
             let recipients = [parsed.operands[0].as_bytes().to_vec()];
-            super::send_on(invocation, &message, &recipients, Exit(99))
+            super::send_on(invocation, message, &recipients, Exit(99))
         }
         Condition::Holds | Condition::Fails => Exit::OK,
     }

@@ -1,8 +1,9 @@
 //! except: turn the answer of a program around.
 
-use program::{Exit, Invocation, Operands, Program, Spec};
+use program::{Exit, Invocation, Operands, Parsed, Program, Spec};
 
 use super::Condition;
+use crate::message_file::Message;
 
 static SPEC: Spec = Spec {
     name: "except",
@@ -19,15 +20,11 @@ static SPEC: Spec = Spec {
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit,
-    };
-    let message = match super::message(invocation) {
-        Ok(message) => message,
-        Err(exit) => return exit,
-    };
-    match super::condition(invocation, &parsed.operands, &message) {
+    super::run(invocation, except)
+}
+
+fn except(invocation: &Invocation, parsed: &Parsed, message: &Message) -> Exit {
+    match super::condition(invocation, &parsed.operands, message) {
         Condition::Holds => Exit::PERMANENT,
         Condition::Temporary => Exit::TEMPORARY,
         Condition::Fails | Condition::Permanent => Exit::OK,

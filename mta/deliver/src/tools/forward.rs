@@ -2,7 +2,9 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use program::{Exit, Invocation, Operands, Program, Spec};
+use program::{Exit, Invocation, Operands, Parsed, Program, Spec};
+
+use crate::message_file::Message;
 
 static SPEC: Spec = Spec {
     name: "forward",
@@ -19,13 +21,10 @@ static SPEC: Spec = Spec {
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit,
-    };
+    super::run(invocation, forward)
+}
+
+fn forward(invocation: &Invocation, parsed: &Parsed, message: &Message) -> Exit {
     let recipients: Vec<_> = parsed.operands.iter().map(|o| o.as_bytes().to_vec()).collect();
-    match super::message(invocation) {
-        Ok(message) => super::send_on(invocation, &message, &recipients, Exit::OK),
-        Err(exit) => exit,
-    }
+    super::send_on(invocation, message, &recipients, Exit::OK)
 }

@@ -7,7 +7,7 @@ pub mod except;
 pub mod forward;
 pub mod preline;
 
-use program::{Exit, ExitCodeDoc, Invocation, Variable};
+use program::{Exit, ExitCodeDoc, Invocation, Parsed, Variable};
 use unix::child::Ending;
 
 use crate::message_file::Message;
@@ -54,12 +54,19 @@ fn condition(invocation: &Invocation, argv: &[std::ffi::OsString], message: &Mes
     }
 }
 
-/// The message, or the exit code when there is none.
-fn message(invocation: &Invocation) -> Result<Message, Exit> {
-    Message::of_stdin().map_err(|e| {
-        invocation.complain("fatal", format_args!("cannot read the message: {e}"));
-        Exit::TEMPORARY
-    })
+/// Reads the command line and runs the tool on the message.
+fn run(invocation: &Invocation, tool: fn(&Invocation, &Parsed, &Message) -> Exit) -> Exit {
+    let parsed = match invocation.parse() {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit,
+    };
+    match Message::of_stdin() {
+        Ok(message) => tool(invocation, &parsed, &message),
+        Err(e) => {
+            invocation.complain("fatal", format_args!("cannot read the message: {e}"));
+            Exit::TEMPORARY
+        }
+    }
 }
 
 /// Sends the message on to `recipients` with NEWSENDER and DTLINE.

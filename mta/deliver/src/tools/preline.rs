@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use program::{Exit, Invocation, Operands, OptionSpec, Program, Spec, Variable};
+use program::{Exit, Invocation, Operands, OptionSpec, Parsed, Program, Spec, Variable};
 use unix::child::{Ending, Launch, wait_for};
 use unix::fd::Raw;
+
+use crate::message_file::Message;
 
 static SPEC: Spec = Spec {
     name: "preline",
@@ -32,10 +34,10 @@ static SPEC: Spec = Spec {
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit,
-    };
+    super::run(invocation, preline)
+}
+
+fn preline(invocation: &Invocation, parsed: &Parsed, message: &Message) -> Exit {
     let mut heading = Vec::new();
     for (flag, name) in [("f", "UFLINE"), ("r", "RPLINE"), ("d", "DTLINE")] {
         match invocation.environment.bytes(name) {
@@ -47,10 +49,6 @@ fn main(invocation: &Invocation) -> Exit {
             }
         }
     }
-    let message = match super::message(invocation) {
-        Ok(message) => message,
-        Err(exit) => return exit,
-    };
     let fed = || -> std::io::Result<Ending> {
         let (read, write) = unix::fd::pipe()?;
         let pid = Launch::new(&parsed.operands[0])

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use assign::{Assignments, Entry};
 use lookup::mail::handed;
-use mta_queue::spawn_protocol::{SPAWN_MAX, Verdict};
+use mta_queue::spawn_protocol::Verdict;
 use program::{
     Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
 };
@@ -32,6 +32,7 @@ use owner::Owners;
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery};
+use crate::service;
 
 /// Report text that is kept of a local delivery, in bytes.
 const TEXT_MAX: usize = 3000;
@@ -92,17 +93,7 @@ pub struct Settings {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let settings = match load(invocation) {
-        Ok(settings) => settings,
-        Err(exit) => return exit,
-    };
-    match run(settings) {
-        Ok(()) => Exit::OK,
-        Err(e) => {
-            invocation.complain("fatal", e);
-            Exit::TEMPORARY
-        }
-    }
+    service::main(invocation, load, run)
 }
 
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
@@ -129,33 +120,14 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     invocation.finish(loader, settings, Exit::TEMPORARY)
 }
 
-/// Why the spawner cannot work.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Role(#[from] unix::ids::RoleError),
-    #[error("{}: {source}", mess.display())]
-    Queue { mess: PathBuf, source: io::Error },
-    #[error("requests from qmail-send: {0}")]
-    Requests(io::Error),
-}
-
-fn run(settings: Settings) -> Result<(), Error> {
+fn run(settings: Settings) -> Result<(), service::Error> {
     let roles = Roles::for_this_process();
     let owner = roles.role("qmailq", "qmail")?.uid;
     let finder = roles.role("qmailp", "nofiles")?;
-    let mess = settings.queue.join("mess");
-    std::env::set_current_dir(&mess).map_err(|source| Error::Queue { mess: mess.clone(), source })?;
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let place = pool::Place {
-        requests: stdin.as_fd(),
-        reports: stdout.as_fd(),
-        mess: std::path::Path::new("."),
-        owner,
-        maximum: SPAWN_MAX,
-    };
-    let owners = Owners::new(settings.inlookup.clone(), settings.environment.is_set("QMAIL_EXT"));
-    pool::run(&mut Lspawn { settings, finder, owners }, &place).map_err(Error::Requests)
+    service::enter(&settings.queue)?;
+    let extensions = settings.environment.is_set("QMAIL_EXT");
+    let owners = Owners::new(settings.inlookup.clone(), extensions);
+    service::serve(&mut Lspawn { settings, finder, owners }, owner)
 }
 
 /// The spawner.

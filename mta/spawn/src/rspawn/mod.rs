@@ -13,13 +13,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mta_queue::spawn_protocol::SPAWN_MAX;
 use program::{Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
 use unix::Uid;
 use unix::child::{Ending, Launch};
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery, defer, fail};
+use crate::service;
 
 /// Output of qmail-remote that is looked at, in bytes.
 const OUTPUT_MAX: usize = 64 * 1024;
@@ -63,17 +63,7 @@ struct Settings {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let settings = match load(invocation) {
-        Ok(settings) => settings,
-        Err(exit) => return exit,
-    };
-    match run(settings) {
-        Ok(()) => Exit::OK,
-        Err(e) => {
-            invocation.complain("fatal", e);
-            Exit::TEMPORARY
-        }
-    }
+    service::main(invocation, load, run)
 }
 
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
@@ -90,32 +80,17 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     invocation.finish(loader, settings, Exit::TEMPORARY)
 }
 
-/// Why the spawner cannot work.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{}: {source}", path.display())]
-    Queue { path: PathBuf, source: io::Error },
-    #[error("requests from qmail-send: {0}")]
-    Requests(io::Error),
-}
-
-fn run(settings: Settings) -> Result<(), Error> {
-    let at = |path: PathBuf| move |source| Error::Queue { path, source };
-    let mess = settings.queue.join("mess");
+fn run(settings: Settings) -> Result<(), service::Error> {
+    service::enter(&settings.queue)?;
+    let trouble = |name: &str| {
+        let path = settings.queue.join(name);
+        move |source| service::Error::Queue { path, source }
+    };
     // This process has given up root, so the queue itself says who owns it: qmailq, or, where one
     // user plays every role, that user.
-    let owner = std::fs::metadata(&mess).map_err(at(mess.clone()))?.uid();
-    std::env::set_current_dir(&mess).map_err(at(mess))?;
-    forget_timeouts(Path::new("../lock/tcpto")).map_err(at(settings.queue.join("lock/tcpto")))?;
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let place = pool::Place {
-        requests: stdin.as_fd(),
-        reports: stdout.as_fd(),
-        mess: Path::new("."),
-        owner: Uid::from_raw(owner),
-        maximum: SPAWN_MAX,
-    };
-    pool::run(&mut Rspawn { settings }, &place).map_err(Error::Requests)
+    let owner = std::fs::metadata(".").map_err(trouble("mess"))?.uid();
+    forget_timeouts(Path::new("../lock/tcpto")).map_err(trouble("lock/tcpto"))?;
+    service::serve(&mut Rspawn { settings }, Uid::from_raw(owner))
 }
 
 /// A new start is a new chance for every host. A queue without the table is as good as an empty one.
