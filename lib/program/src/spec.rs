@@ -126,6 +126,14 @@ pub struct Variable {
     pub help: &'static str,
 }
 
+impl Variable {
+    /// A row of the table.
+    #[must_use]
+    pub const fn new(name: &'static str, help: &'static str) -> Self {
+        Self { name, help }
+    }
+}
+
 /// A control file.
 #[derive(Debug)]
 pub struct Control {
@@ -133,6 +141,14 @@ pub struct Control {
     pub name: &'static str,
     /// Meaning, unit and default.
     pub help: &'static str,
+}
+
+impl Control {
+    /// A row of the table.
+    #[must_use]
+    pub const fn new(name: &'static str, help: &'static str) -> Self {
+        Self { name, help }
+    }
 }
 
 /// One exit code.

@@ -2,14 +2,6 @@
 
 use program::{Control, ExitCodeDoc, Operands, Place, Spec, Variable};
 
-const fn variable(name: &'static str, help: &'static str) -> Variable {
-    Variable { name, help }
-}
-
-const fn control(name: &'static str, help: &'static str) -> Control {
-    Control { name, help }
-}
-
 pub(crate) static SPEC: Spec = Spec {
     name: "qmail-remote",
     summary: "send one message to a remote host by SMTP",
@@ -17,31 +9,34 @@ pub(crate) static SPEC: Spec = Spec {
     place: Place::Sbin,
     operands: Operands { synopsis: "host sender qqeh size recipient ...", min: 0, max: None },
     variables: &[
-        variable("HELOHOST", "our name in EHLO; overrides the control file"),
-        variable("SMTPROUTE", "routes that go before smtproutes: domain:relay:port, one a line"),
-        variable("SMTPROUTESFILE", "file to read instead of smtproutes"),
-        variable(
+        Variable::new("HELOHOST", "our name in EHLO; overrides the control file"),
+        Variable::new("SMTPROUTE", "routes that go before smtproutes: domain:relay:port, one a line"),
+        Variable::new("SMTPROUTESFILE", "file to read instead of smtproutes"),
+        Variable::new(
             "MIN_PENALTY",
             "seconds that a host which does not answer is passed over, 0: never, negative: exactly; default 3600",
         ),
-        variable("MAX_TOLERANCE", "errors of a host within so many seconds count as one; default 120"),
-        variable("QUEUEDIR", "queue directory, for the table of such hosts; default /var/indimail/queue"),
-        variable("CERTDIR", "directory of certificates; default /etc/indimail/certs"),
-        variable("CONTROLDIR", "directory of control files; default /etc/indimail/control"),
-        variable("SYSCONFDIR", "directory of configuration; default /etc/indimail"),
+        Variable::new("MAX_TOLERANCE", "errors of a host within so many seconds count as one; default 120"),
+        Variable::new(
+            "QUEUEDIR",
+            "queue directory, for the table of such hosts; default /var/indimail/queue",
+        ),
+        Variable::new("CERTDIR", "directory of certificates; default /etc/indimail/certs"),
+        Variable::new("CONTROLDIR", "directory of control files; default /etc/indimail/control"),
+        Variable::new("SYSCONFDIR", "directory of configuration; default /etc/indimail"),
     ],
     controls: &[
-        control("me", "this host's name; required unless helohost is there"),
-        control("helohost", "our name in EHLO; default me"),
-        control(
+        Control::new("me", "this host's name; required unless helohost is there"),
+        Control::new("helohost", "our name in EHLO; default me"),
+        Control::new(
             "smtproutes",
             "domain:relay:port; .domain: everything below it; :relay: everything; !@: bounces",
         ),
-        control("timeoutconnect", "seconds for a connection to come up; default 60"),
-        control("timeoutremote", "seconds for each read and write; default 1200"),
-        control("notlshosts", "hosts that never get TLS"),
-        control("moreipme", "further addresses of this host"),
-        control("notipme", "addresses that are not this host's, whatever the kernel says"),
+        Control::new("timeoutconnect", "seconds for a connection to come up; default 60"),
+        Control::new("timeoutremote", "seconds for each read and write; default 1200"),
+        Control::new("notlshosts", "hosts that never get TLS"),
+        Control::new("moreipme", "further addresses of this host"),
+        Control::new("notipme", "addresses that are not this host's, whatever the kernel says"),
     ],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "the report is on descriptor 1" },

@@ -22,9 +22,12 @@ pub(crate) fn serve(session: &mut Session, channel: &mut Channel, world: &mut Wo
             }
             Action::Read => match channel.read(&mut buffer) {
                 Heard::Bytes(n) => {
+                    let text = session.is_receiving();
                     session.feed(&buffer[..n]);
-                    // Passwords pass here.
-                    buffer[..n].zeroize();
+                    if !text {
+                        // Passwords pass here.
+                        buffer[..n].zeroize();
+                    }
                 }
                 Heard::Gone => session.end_of_input(),
                 Heard::TimedOut => session.timed_out(),

@@ -20,6 +20,7 @@ mod channel;
 mod driver;
 mod lists;
 mod log;
+mod patterns;
 mod received;
 mod settings;
 mod spec;

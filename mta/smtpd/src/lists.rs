@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use cdb::Reader;
 use smtp::address;
 
+use crate::patterns;
+
 /// A list cannot be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
@@ -14,17 +16,21 @@ pub(crate) struct Broken {
     source: cdb::Error,
 }
 
-/// A control file of addresses (`user@domain`) and whole domains (`@domain`), and its cdb.
+/// A control file of addresses (`user@domain`) and whole domains (`@domain`), its cdb, and shell
+/// patterns (a file of their own or, without it, the same lines).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddressList {
     lines: HashSet<Vec<u8>>,
+    patterns: Vec<Vec<u8>>,
     cdb: Option<PathBuf>,
 }
 
 impl AddressList {
     /// The list with these lines; `cdb` need not exist.
-    pub(crate) fn new(lines: Vec<Vec<u8>>, cdb: PathBuf) -> Self {
-        Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb: Some(cdb) }
+    pub(crate) fn new(lines: &[Vec<u8>], patterns: Option<&[Vec<u8>]>, cdb: PathBuf) -> Self {
+        let lower = |lines: &[Vec<u8>]| lines.iter().map(|l| l.to_ascii_lowercase()).collect::<Vec<_>>();
+        let patterns = lower(patterns.unwrap_or(lines));
+        Self { lines: lower(lines).into_iter().collect(), patterns, cdb: Some(cdb) }
     }
 
     /// Is this address, or its whole domain, on the list?
@@ -37,7 +43,7 @@ impl AddressList {
                 return Ok(true);
             }
         }
-        Ok(keys.into_iter().any(|k| self.lines.contains(k)))
+        Ok(keys.into_iter().any(|k| self.lines.contains(k)) || patterns::verdict(&self.patterns, &address))
     }
 }
 
@@ -97,10 +103,11 @@ mod tests {
 
     #[test]
     fn addresses_match_whole_or_by_domain() {
-        let list =
-            AddressList::new(lines(&["Bad@x.example", "@y.example"]), PathBuf::from("/nonexistent.cdb"));
+        let entries = lines(&["Bad@x.example", "@y.example", "*@Spam.*", "!ham@spam.example"]);
+        let list = AddressList::new(&entries, None, PathBuf::from("/nonexistent.cdb"));
         let matches = |a: &str| list.matches(a.as_bytes()).unwrap();
         assert!(matches("bad@X.example") && matches("any@Y.EXAMPLE"));
+        assert!(matches("a@spam.example") && !matches("ham@spam.example"));
         assert!(!matches("good@x.example") && !matches("bad@sub.y.example") && !matches("y.example"));
     }
 
@@ -122,7 +129,7 @@ mod tests {
             builder.add(key, b"").unwrap();
         }
         std::fs::write(&file, builder.finish().unwrap()).unwrap();
-        let list = AddressList::new(Vec::new(), file.clone());
+        let list = AddressList::new(&[], None, file.clone());
         assert!(list.matches(b"BAD@x.example").unwrap() && list.matches(b"z@y.example").unwrap());
         assert!(!list.matches(b"good@x.example").unwrap());
         let domains = DomainList::new(Vec::new(), file.clone());

@@ -77,9 +77,9 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
             list(l, "rcpthosts").unwrap_or_default(),
             l.control().file("morercpthosts.cdb"),
         ),
-        badmailfrom: address_list(l, "badmailfrom").unwrap_or_default(),
-        badrcptto: address_list(l, "badrcptto").unwrap_or_default(),
-        checked_domains: address_list(l, "chkrcptdomains"),
+        badmailfrom: address_list(l, "badmailfrom", Some("badmailpatterns")).unwrap_or_default(),
+        badrcptto: address_list(l, "badrcptto", Some("badrcptpatterns")).unwrap_or_default(),
+        checked_domains: address_list(l, "chkrcptdomains", None),
         locals: list(l, "locals").unwrap_or_default().into_iter().map(|d| d.to_ascii_lowercase()).collect(),
         inlookup: l.path(
             "inlookup",
@@ -273,11 +273,13 @@ fn list(l: &mut Loader<'_>, name: &str) -> Option<Vec<Vec<u8>>> {
     list
 }
 
-/// A list counts as there when either of its forms is.
-fn address_list(l: &mut Loader<'_>, name: &str) -> Option<AddressList> {
+/// A list counts as there when any of its forms is.
+fn address_list(l: &mut Loader<'_>, name: &str, companion: Option<&str>) -> Option<AddressList> {
     let cdb = l.control().file(&format!("{name}.cdb"));
     let lines = list(l, name);
-    (lines.is_some() || cdb.exists()).then(|| AddressList::new(lines.unwrap_or_default(), cdb))
+    let patterns = companion.and_then(|c| list(l, c));
+    (lines.is_some() || patterns.is_some() || cdb.exists())
+        .then(|| AddressList::new(&lines.unwrap_or_default(), patterns.as_deref(), cdb))
 }
 
 fn seconds(

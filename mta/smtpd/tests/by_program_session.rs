@@ -249,6 +249,11 @@ fn listed_senders_and_recipients_are_refused() {
     assert_eq!(enhanced(&talk.say("MAIL FROM:<good@x.example>")), "250 ");
     assert_eq!(enhanced(&talk.say("RCPT TO:<trap@here.example>")), "553 5.7.1");
     assert_eq!(enhanced(&talk.say("RCPT TO:<u@here.example>")), "250 ");
+    place.control("badmailpatterns", "*@*.spam.example\n!ham@*\n");
+    let mut talk = place.greeted();
+    talk.say("EHLO c");
+    assert_eq!(enhanced(&talk.say("MAIL FROM:<a@b.SPAM.example>")), "553 5.7.1");
+    assert_eq!(enhanced(&talk.say("MAIL FROM:<ham@b.spam.example>")), "250 ");
 }
 
 #[test]

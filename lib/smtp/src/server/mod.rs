@@ -124,6 +124,12 @@ impl Session {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Is the text of a message being received (so that no password can be in the input)?
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
     /// The client closed its side. An unfinished message is dropped.
     pub fn end_of_input(&mut self) {
         self.abandon_message();
