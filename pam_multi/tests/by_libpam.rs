@@ -392,6 +392,25 @@ fn threads_and_signals_do_not_disturb_it() {
 }
 
 #[test]
+fn the_library_shows_its_six_entries_and_needs_nothing_unusual() {
+    let lines = |program: &str, arguments: &[&str]| {
+        let out = Command::new(program).args(arguments).arg(module()).output().unwrap();
+        assert!(out.status.success(), "{program}");
+        String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let symbols: Vec<String> = lines("nm", &["-D", "--defined-only", "--format=posix"])
+        .iter()
+        .map(|l| l.split(' ').next().unwrap().to_owned())
+        .collect();
+    let entries = ["acct_mgmt", "authenticate", "chauthtok", "close_session", "open_session", "setcred"];
+    assert_eq!(symbols, entries.map(|e| format!("pam_sm_{e}")));
+    for needed in lines("readelf", &["-d"]).iter().filter(|l| l.contains("(NEEDED)")) {
+        let known = ["libpam.so.0", "libgcc_s.so.1", "libc.so.6", "ld-linux"];
+        assert!(known.iter().any(|k| needed.contains(k)), "{needed}");
+    }
+}
+
+#[test]
 fn a_hostile_environment_and_odd_names_change_nothing() {
     let stack = Stack::alone("");
     stack.answers(directory);
