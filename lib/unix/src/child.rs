@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -38,6 +38,18 @@ pub fn wait_for(pid: Pid) -> io::Result<Ending> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Waits for one child, but not past the deadline; `Ok(None)` when it still runs then.
+///
+/// # Errors
+/// ECHILD, or the child cannot be watched.
+pub fn wait_until(pid: Pid, deadline: crate::clock::Deadline) -> io::Result<Option<Ending>> {
+    let handle = crate::process::Handle::open(pid)?;
+    if crate::wait::one(handle.as_fd(), crate::wait::Interest::Read, deadline)? {
+        return wait_for(pid).map(Some);
+    }
+    Ok(None)
 }
 
 /// The next child that has ended, without waiting; `None` when none has.
@@ -225,7 +237,17 @@ fn record_stat(file: RawFd, offset: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    #[test]
+    fn waiting_has_an_end() {
+        let pid = Launch::new("/bin/sleep").args(["1000"]).start().unwrap();
+        let soon = crate::clock::Deadline::after(Duration::from_millis(20));
+        assert_eq!(wait_until(pid, soon).unwrap(), None);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let late = crate::clock::Deadline::after(Duration::from_secs(30));
+        assert_eq!(wait_until(pid, late).unwrap(), Some(Ending::Killed(9)));
+    }
 
     #[test]
     fn child_has_only_what_it_was_given() {

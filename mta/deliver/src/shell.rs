@@ -4,9 +4,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use program::{Environment, Layout};
-use unix::child::{Ending, Launch, wait_for};
+use unix::Signal;
+use unix::child::{Ending, Launch, wait_for, wait_until};
+use unix::clock::Deadline;
+
+/// How long a program may take: a day, as long as anything that handles one message.
+const PATIENCE: Duration = Duration::from_secs(86_400);
 
 /// What the end of a program means to the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +48,13 @@ impl Meaning {
 /// # Errors
 /// It could not be started.
 pub fn run(line: &[u8], message: BorrowedFd<'_>, environment: &Environment) -> io::Result<Ending> {
-    let pid = Launch::new("/bin/sh")
-        .args([OsStr::new("-c"), OsStr::from_bytes(line)])
-        .env_exactly(environment.to_vec())
-        .descriptor(message, 0)?
-        .start()?;
-    wait_for(pid)
+    finish(
+        Launch::new("/bin/sh")
+            .args([OsStr::new("-c"), OsStr::from_bytes(line)])
+            .env_exactly(environment.to_vec())
+            .descriptor(message, 0)?,
+        PATIENCE,
+    )
 }
 
 /// Runs a program with its arguments, the message on descriptor 0.
@@ -62,7 +69,18 @@ pub fn run_program(
     let (program, args) =
         argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
     let launch = Launch::new(program).args(args).env_exactly(environment.to_vec()).descriptor(message, 0)?;
-    wait_for(launch.start()?)
+    finish(launch, PATIENCE)
+}
+
+/// Runs it to its end; a program that takes too long is killed, with what it has started.
+fn finish(launch: Launch, patience: Duration) -> io::Result<Ending> {
+    let pid = launch.new_process_group().start()?;
+    if let Some(ending) = wait_until(pid, Deadline::after(patience))? {
+        return Ok(ending);
+    }
+    // It may end by itself at this moment: then there is nothing to kill, and its end counts.
+    let _ = nix::sys::signal::killpg(pid, Signal::SIGKILL);
+    wait_for(pid)
 }
 
 /// Makes the programs of this installation found after those of the given PATH.
@@ -115,6 +133,13 @@ mod tests {
         assert!(ending.is_success());
         assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), evil);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_tried_again() {
+        let launch = Launch::new("/bin/sh").args(["-c", "sleep 1000; exit 0"]);
+        let ending = finish(launch, Duration::from_millis(20)).unwrap();
+        assert_eq!(Meaning::of(ending), Meaning::Temporary);
     }
 
     #[test]
