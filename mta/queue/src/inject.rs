@@ -255,17 +255,29 @@ impl<'q> Envelope<'q> {
     /// Adds the sender and recipients of a client's envelope, up to its end.
     ///
     /// # Errors
-    /// The envelope is none, ends early, or as [`Envelope::record`].
+    /// As [`Envelope::read`].
     pub fn copy(&mut self, source: &mut impl Read) -> Result<(), Failure> {
+        self.read(source, |envelope, item| match item {
+            Item::Sender(s) => envelope.record(Record::Sender(s)),
+            Item::Recipient(r) => envelope.record(Record::Recipient(r)),
+            Item::End => Ok(()),
+        })
+    }
+
+    /// Hands each item of a client's envelope to `each`, up to its end, which it sees too.
+    ///
+    /// # Errors
+    /// The envelope is none, ends early, or `each` failed.
+    pub fn read(
+        &mut self,
+        source: &mut impl Read,
+        mut each: impl FnMut(&mut Self, Item<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let (mut decoder, mut piece) = (Decoder::default(), [0u8; 4096]);
         while !decoder.is_complete() {
             match source.read(&mut piece) {
                 Ok(0) => return Err(Failure::new(Code::READ, "envelope ends too early")),
-                Ok(n) => decoder.take(&piece[..n], |item| match item {
-                    Item::Sender(s) => self.record(Record::Sender(s)),
-                    Item::Recipient(r) => self.record(Record::Recipient(r)),
-                    Item::End => Ok(()),
-                })?,
+                Ok(n) => decoder.take(&piece[..n], |item| each(self, item))?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(Failure::of(Code::READ, "cannot read the envelope")(e)),
             }

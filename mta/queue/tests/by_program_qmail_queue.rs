@@ -314,6 +314,26 @@ fn fix_37b_outsiders_cannot_point_it_at_a_queue_of_their_own() {
 }
 
 #[test]
+fn fix_7_quarantine_and_extra_recipients_make_a_readable_envelope() {
+    let site = Site::new();
+    let control = site.dir.path().join("control");
+    std::fs::create_dir(&control).unwrap();
+    std::fs::write(control.join("quarantine"), "first@q\nsecond@q\n").unwrap();
+    let call = site
+        .call()
+        .env("CONTROLDIR", control.to_str().unwrap())
+        .env("EXTRAQUEUE", "log@x")
+        .env("QQEH", "X-Mark: 1");
+    assert_eq!(call.envelope(b"Fs@x\0Ta@y\0Tb@\nz\0\0").code(), 0);
+    let id = *site.files(Part::Todo).first().unwrap();
+    let todo = String::from_utf8(std::fs::read(site.queue.path(Part::Todo, id)).unwrap()).unwrap();
+    let wanted =
+        "\0Fs@x\0Tlog@x\0Tfirst@q\0Tsecond@q\0eX-Quarantine-ID: first@q,second@q,a@y,b@_z\nX-Mark: 1\n\0";
+    assert!(todo.ends_with(wanted), "{todo:?}");
+    assert!(mta_queue::envelope::records(todo.as_bytes()).all(|r| r.is_ok()));
+}
+
+#[test]
 fn dangerous_variables_have_no_effect() {
     let site = Site::new();
     let mark = site.dir.path().join("mark");

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod features;
 mod origin;
 mod place;
 mod variables;
@@ -22,6 +23,7 @@ use unix::Signal;
 use unix::durable::Disk;
 use unix::fd::Raw;
 
+use crate::features::Features;
 use crate::place::{Caller, Place};
 use crate::variables::Variables;
 
@@ -50,12 +52,13 @@ fn run(variables: &Variables) -> Result<MessageId, Failure> {
     let now = unix::clock::unix_seconds();
     let pid = std::process::id();
     let head = origin::head(variables, &caller, pid, now)?;
+    let features = Features::load(variables, &caller)?;
 
     let mut message = Message::create(&place.queue, Disk::new(place.durability), pid, now)?;
     message.write(&head)?;
     message.copy(&mut Raw(std::io::stdin().as_fd()))?;
     let mut envelope = message.envelope(caller.real_uid(), pid)?;
-    envelope.copy(&mut Raw(std::io::stdout().as_fd()))?;
+    features.copy(&mut envelope, &mut Raw(std::io::stdout().as_fd()))?;
     let id = envelope.prepare()?.commit()?;
     place.queue.pull_trigger();
     Ok(id)

@@ -39,16 +39,12 @@ fn host(variables: &Variables) -> Vec<u8> {
     }
 }
 
-fn is_fast(variables: &Variables) -> bool {
-    variables.number("FASTQUEUE").is_some_and(|n| n != 0)
-}
-
 /// The peer: TCPREMOTEIP, else the other end of the first standard descriptor that is a socket.
 fn peer(variables: &Variables) -> Option<Vec<u8>> {
     if let Some(ip) = variables.value("TCPREMOTEIP") {
         return Some(ip.to_vec());
     }
-    if is_fast(variables) || variables.is_set("HIDE_HOST") {
+    if variables.is_fast() || variables.is_set("HIDE_HOST") {
         return None;
     }
     let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -64,7 +60,7 @@ fn originating_ip<'v>(variables: &'v Variables, caller: &Caller) -> Result<Optio
         return Ok(None);
     };
     let authenticated = variables.is_set("RELAYCLIENT") || variables.is_set("TCPREMOTEINFO");
-    if !authenticated || is_fast(variables) {
+    if !authenticated || variables.is_fast() {
         return Ok(None);
     }
     let wanted = if variables.is_set("ORIGINIPFIELD") {

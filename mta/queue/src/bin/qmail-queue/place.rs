@@ -44,9 +44,13 @@ impl Caller {
         self.real.as_raw()
     }
 
-    /// Is the caller this user? A name that cannot be resolved is nobody (FIX-13).
+    /// Is the caller this user of the mail system? A name that cannot be resolved is nobody (FIX-13).
+    ///
+    /// Root is not, and where this program is not set-id one user plays all roles: nothing is looked up then.
     pub(crate) fn is(&self, name: &str) -> bool {
-        matches!(unix::ids::user(name), Ok(Some(account)) if account.uid == self.real)
+        self.set_id
+            && !self.real.is_root()
+            && matches!(unix::ids::user(name), Ok(Some(account)) if account.uid == self.real)
     }
 
     /// Does the caller belong to the mail system, or have no more rights here than of its own?

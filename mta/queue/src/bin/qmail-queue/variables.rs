@@ -12,18 +12,21 @@ use unix::durable::Durability;
 /// Which queue: QUEUEDIR, QUEUE_BASE, QUEUE_START, QUEUE_COUNT, CONFSPLIT, BIGTODO, CONTROLDIR,
 /// SYSCONFDIR. How safe: USE_FSYNC, USE_FDATASYNC, USE_SYNCDIR. How long: DEATH. Head of the
 /// message: HIDE_HOST, HOSTNAME, FASTQUEUE, TCPREMOTEIP, TCPREMOTEINFO, RELAYCLIENT,
-/// ORIGINIPFIELD. Answer: QMAIL_QUEUE_CUSTOM_ERROR, ERROR_FD.
+/// ORIGINIPFIELD. Envelope: EXTRAQUEUE, QUARANTINE, QQEH. Answer: QMAIL_QUEUE_CUSTOM_ERROR, ERROR_FD.
 const NAMES: &[&str] = &[
     "BIGTODO",
     "CONFSPLIT",
     "CONTROLDIR",
     "DEATH",
     "ERROR_FD",
+    "EXTRAQUEUE",
     "FASTQUEUE",
     "HIDE_HOST",
     "HOSTNAME",
     "ORIGINIPFIELD",
     "QMAIL_QUEUE_CUSTOM_ERROR",
+    "QQEH",
+    "QUARANTINE",
     "QUEUEDIR",
     "QUEUE_BASE",
     "QUEUE_COUNT",
@@ -62,6 +65,11 @@ impl Variables {
     pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
         debug_assert!(NAMES.contains(&name), "{name} is not listed");
         self.0.get(name).map(|v| v.as_bytes()).filter(|v| !v.is_empty())
+    }
+
+    /// FASTQUEUE: a number other than 0 skips everything that is not needed to queue a message.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.number("FASTQUEUE").is_some_and(|n| n != 0)
     }
 
     /// It as a number; anything that is no number counts as unset.
