@@ -155,6 +155,7 @@ impl Account {
                 "expected at most 255 bytes without control characters",
             )?;
         }
+        crate::parse_quota(self.quota.to_string().as_bytes())?;
         if self.address.is_reserved() && !self.active {
             return Err(Invalid::new(
                 "account",
@@ -216,6 +217,12 @@ mod tests {
         for home in ["relative", "/a:b", "/a\nb", "/a/../b"] {
             assert!(Account { home: home.into(), ..account() }.check().is_err(), "{home:?}");
         }
+    }
+
+    #[test]
+    fn a_quota_that_passes_its_column_is_refused() {
+        let quota = Quota { bytes: Some(10u64.pow(17)), messages: Some(10u64.pow(17)) };
+        assert!(Account { quota, ..account() }.check().is_err());
     }
 
     #[test]

@@ -147,6 +147,47 @@ fn a_table_cut_short_is_refused_and_kept() {
 }
 
 #[test]
+fn a_change_stopped_at_any_step_accepts_no_mail_too_early_and_can_be_finished() {
+    // In the order of the steps; a directory in the place of a file stops the change there.
+    for stopped_at in
+        ["control/locals", "users/assign", "users/cdb", "control/virtualdomains", "control/rcpthosts"]
+    {
+        let p = place();
+        p.put("control/locals", "example.com\n");
+        let dir = p.path("domains/example.com");
+        std::fs::create_dir(&dir).unwrap();
+        let block = |on: bool| {
+            let path = p.path(stopped_at);
+            if on {
+                drop(std::fs::rename(&path, p.path("saved")));
+                std::fs::create_dir_all(path.join("in the way")).unwrap();
+            } else {
+                std::fs::remove_dir_all(&path).unwrap();
+                drop(std::fs::rename(p.path("saved"), &path));
+            }
+        };
+        block(true);
+        assert!(p.editor.add(&name("example.com"), IDS, &dir).is_err(), "{stopped_at}");
+        assert_eq!(p.text("control/rcpthosts"), "", "{stopped_at}");
+        block(false);
+        p.editor.add(&name("example.com"), IDS, &dir).unwrap();
+        assert!(p.domains.domain(b"example.com").unwrap().is_some());
+        assert_eq!(p.text("control/rcpthosts"), "example.com\n", "{stopped_at}");
+        assert_eq!(p.text("control/locals"), "", "{stopped_at}");
+        // Removing: while rcpthosts has the domain, everything else has it too.
+        if stopped_at != "control/locals" {
+            block(true);
+            assert!(p.editor.remove(&name("example.com")).is_err(), "{stopped_at}");
+            assert_eq!(p.text("control/rcpthosts"), "", "{stopped_at}");
+            block(false);
+        }
+        p.editor.remove(&name("example.com")).unwrap();
+        assert!(p.domains.domain(b"example.com").unwrap().is_none(), "{stopped_at}");
+        assert_eq!(p.text("control/virtualdomains"), "", "{stopped_at}");
+    }
+}
+
+#[test]
 fn editors_wait_for_each_other() {
     let p = place();
     let names: Vec<String> = (0..8).map(|n| format!("d{n}.example")).collect();

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use accounts::{Account, Added, Address, Domain, DomainName, Event, Quota, Service, UnixIds, create_store};
+use accounts::{
+    Account, Added, Address, Domain, DomainName, Event, Quota, Service, UnixIds, create_store, parse_quota,
+};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use unix::ids;
 
@@ -97,7 +99,7 @@ fn plan(context: &Context<'_>) -> Result<Plan, Failure> {
     if base.as_ref().is_some_and(|b| !b.is_absolute()) {
         return Err(Failure::refused("option -B", "expected an absolute path"));
     }
-    let quota = context.option("q").map_or(Ok(Quota::NONE), Quota::parse)?;
+    let quota = context.option("q").map_or(Ok(Quota::NONE), parse_quota)?;
     let parent = parent.join("domains");
     Ok(Plan { default_line: default_line(context)?, name, ids, parent, base, quota })
 }

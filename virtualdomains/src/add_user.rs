@@ -1,6 +1,6 @@
 //! vadduser: one account.
 
-use accounts::{Account, Added, Address, Domain, Event, Quota, Service, UnixIds};
+use accounts::{Account, Added, Address, Domain, Event, Quota, Service, UnixIds, parse_quota};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
 use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
@@ -115,7 +115,7 @@ fn own_ids(context: &Context<'_>) -> Result<Option<UnixIds>, Failure> {
 /// The quota given, else the default of the domain's limits where they are in force.
 fn quota(context: &mut Context<'_>, domain: &Domain) -> Result<Quota, Failure> {
     if let Some(text) = context.option("q") {
-        return Ok(Quota::parse(text)?);
+        return Ok(parse_quota(text)?);
     }
     if !domain.has_limits()? {
         return Ok(Quota::NONE);

@@ -1,6 +1,6 @@
 //! vmoduser: what an account may do, and what else is known about it.
 
-use accounts::{Account, Quota, ServiceFlags};
+use accounts::{Account, Quota, ServiceFlags, parse_quota};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
 use crate::after;
@@ -117,8 +117,8 @@ fn changed(context: &Context<'_>, mut account: Account) -> Result<Account, Failu
 /// The quota given, or the old one with bytes added or taken; an unlimited one stays so.
 fn quota(old: Quota, text: &[u8]) -> Result<Quota, Failure> {
     let by = match text {
-        [b'+' | b'-', rest @ ..] => Quota::parse(rest)?.bytes.unwrap_or(0),
-        _ => return Ok(Quota::parse(text)?),
+        [b'+' | b'-', rest @ ..] => parse_quota(rest)?.bytes.unwrap_or(0),
+        _ => return Ok(parse_quota(text)?),
     };
     let bytes = match old.bytes {
         None => None,
@@ -130,5 +130,5 @@ fn quota(old: Quota, text: &[u8]) -> Result<Quota, Failure> {
         Some(bytes) => Some(bytes - by),
     };
     // Through its text once more: the column has an end.
-    Ok(Quota::parse(Quota { bytes, ..old }.to_string().as_bytes())?)
+    Ok(parse_quota(Quota { bytes, ..old }.to_string().as_bytes())?)
 }

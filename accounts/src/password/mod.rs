@@ -41,7 +41,7 @@ pub fn verify(stored: &[u8], password: &[u8]) -> Result<bool, Unavailable> {
     }
 }
 
-/// Does the work of a [`verify`] that fails, for a user that does not exist.
+/// Does the work of a [`verify`] that fails: for a user that does not exist or whose field is locked.
 pub fn verify_nobody(password: &[u8]) {
     // SHA-512 of the default cost; the salt is of no account's.
     const NOBODY: &[u8] = b"$6$rounds=5000$nobodynobodynobo$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -66,7 +66,11 @@ pub fn split(stored: &[u8]) -> (Option<&[u8]>, &[u8]) {
 
 fn verify_crypted(stored: &[u8], password: &[u8]) -> Result<bool, Unavailable> {
     match Scheme::of(stored) {
-        None => Ok(false),
+        // Locked and unknown fields cost what a wrong password costs.
+        None => {
+            verify_nobody(password);
+            Ok(false)
+        }
         Some(Scheme::Argon2id) => scheme::verify_argon2(stored, password),
         Some(_) => {
             let Some(computed) = crypt::crypt(password, stored)? else {

@@ -4,7 +4,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::driver::{Row, Sql, SqlError, Value};
 use super::table::Table;
-use crate::{Account, Address, Answer, Quota, SecretBytes, ServiceFlags, SyncState, Unavailable, UnixIds};
+use crate::{Account, Address, Answer, SecretBytes, ServiceFlags, SyncState, Unavailable, UnixIds};
 
 /// Columns of an account, in the order [`read`] takes them.
 const ACCOUNT: &str = "a.pw_name, a.pw_domain, a.pw_passwd, a.pw_uid, a.pw_gid, a.pw_gecos, a.pw_dir, \
@@ -36,7 +36,7 @@ pub(super) fn read(store: &str, mut row: Row) -> Answer<Account> {
     let bits = u32::try_from(row.number().unwrap_or(0)).map_err(|e| broken("pw_gid", &e))?;
     let gecos = row.text();
     let home = row.bytes().unwrap_or_default();
-    let quota = Quota::parse(&row.bytes().unwrap_or_default()).map_err(|e| broken("pw_shell", &e))?;
+    let quota = crate::parse_quota(&row.bytes().unwrap_or_default()).map_err(|e| broken("pw_shell", &e))?;
     let scram = row.bytes().filter(|s| !s.is_empty()).map(SecretBytes::new);
     let own_ids = match (row.number(), row.number()) {
         (Some(uid), Some(gid)) => Some(UnixIds {
