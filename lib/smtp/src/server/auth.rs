@@ -136,6 +136,6 @@ impl Session {
                 "too many failed authentications",
             );
         }
-        self.penalize(Reply::new(535, "5.7.8", "authentication failed"));
+        self.penalize(&Reply::new(535, "5.7.8", "authentication failed"));
     }
 }

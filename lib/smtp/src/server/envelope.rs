@@ -73,7 +73,7 @@ impl Session {
             Answer::Yes => self.sender_accepted(transaction),
             Answer::No => {
                 self.log(Event::Refused { what: "masquerade", address: transaction.sender });
-                self.penalize(Reply::new(553, "5.7.1", "sorry, this sender address is not yours"));
+                self.penalize(&Reply::new(553, "5.7.1", "sorry, this sender address is not yours"));
             }
             _ => self.cannot_tell("sender"),
         }
@@ -118,7 +118,7 @@ impl Session {
         match answer {
             Answer::Yes => {
                 self.log(Event::Refused { what: "recipient", address: candidate.address });
-                self.refuse(Reply::new(553, "5.7.1", "sorry, this recipient is refused here"));
+                self.reply(&Reply::new(553, "5.7.1", "sorry, this recipient is refused here"));
             }
             Answer::No => match address::split(&candidate.address).1 {
                 Some(domain) => {
@@ -154,7 +154,7 @@ impl Session {
             } else {
                 "sorry, that domain isn't in my list of allowed rcpthosts"
             };
-            return self.refuse(Reply::new(553, "5.7.1", text));
+            return self.reply(&Reply::new(553, "5.7.1", text));
         }
         if candidate.local && self.policy.check_recipient {
             let query = Query::Recipient(candidate.address.clone());
@@ -184,7 +184,7 @@ impl Session {
             return self
                 .cut(Reply::new(421, "4.7.1", "too many invalid recipients"), "too many invalid recipients");
         }
-        self.penalize(reply);
+        self.penalize(&reply);
     }
 
     fn recipient_accepted(&mut self, mut candidate: Candidate) {
@@ -201,7 +201,7 @@ impl Session {
             } else {
                 Reply::new(452, "4.5.3", "too many recipients")
             };
-            return self.refuse(reply);
+            return self.reply(&reply);
         }
         let number = transaction.recipients.len() + 1;
         transaction.recipients.push(Recipient { address: candidate.address, local: candidate.local });
@@ -228,7 +228,7 @@ impl Session {
     /// A lookup had no answer: not yes, not no.
     pub(super) fn cannot_tell(&mut self, what: &'static str) {
         self.log(Event::Unavailable(what));
-        self.refuse(Reply::new(451, "4.3.2", "cannot check right now, try again later"));
+        self.reply(&Reply::new(451, "4.3.2", "cannot check right now, try again later"));
     }
 }
 

@@ -240,14 +240,17 @@ impl Session {
         self.reply(&reply);
     }
 
-    /// A reply to something the client may not know it did wrong: costs it time.
-    fn penalize(&mut self, reply: Reply) {
+    /// A refusal that has a limit of its own (logins, invalid recipients): costs time.
+    fn penalize(&mut self, reply: &Reply) {
         self.actions.push_back(Action::Delay(self.policy.penalty));
-        self.refuse(reply);
+        self.reply(reply);
     }
 
     /// Last words, then the end.
     fn cut(&mut self, reply: Reply, why: &'static str) {
+        if matches!(self.state, State::Closed(_)) {
+            return;
+        }
         self.reply(&reply);
         self.actions.push_back(Action::Log(Event::Cut(why)));
         self.close(Ending::Dropped);

@@ -265,6 +265,10 @@ fn limits_end_what_they_limit() {
     let seen = talk(&policy(), &format!("HELO {}\nNOOP\n", "x".repeat(5000)));
     assert_eq!(enhanced(&seen), ["553 5.5.2"]);
     assert_eq!(codes(&talk(&policy(), &"WHAT\n".repeat(200))).len(), 100);
+    // A list with many dead recipients is no protocol error.
+    let dead = "RCPT TO:<absent@here.example>\n".repeat(200);
+    let seen = talk(&policy(), &format!("HELO c\nMAIL FROM:<a@b>\n{dead}RCPT TO:<u@here.example>\n"));
+    assert_eq!((codes(&seen).len(), enhanced(&seen).last().unwrap().as_str()), (203, "250 "));
     let seen = talk(&policy(), "HELO c\nMAIL FROM:<>\nRCPT TO:<u@here.example>\nRCPT TO:<v@here.example>\n");
     assert_eq!(enhanced(&seen).last().unwrap(), "553 5.7.1");
 }
