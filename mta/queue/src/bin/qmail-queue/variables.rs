@@ -91,3 +91,35 @@ impl Variables {
         Durability::chosen(switch("USE_FSYNC"), switch("USE_FDATASYNC"), switch("USE_SYNCDIR"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../man/qmail-queue.8");
+
+    fn terms() -> Vec<&'static str> {
+        PAGE.lines().filter_map(|l| l.strip_prefix(".B ")).collect()
+    }
+
+    #[test]
+    fn every_variable_and_exit_code_is_in_the_manual_page() {
+        let terms = terms();
+        for name in NAMES {
+            assert!(terms.contains(name), "{name}");
+        }
+        for row in mta_queue::exit::TABLE {
+            let entry = format!(".TP\n.B {}\n{}\n", row.code.0, row.text);
+            assert!(PAGE.contains(&entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn error_text_goes_to_a_descriptor_that_is_no_input() {
+        let fd = |v| Variables::from(&[("ERROR_FD", v)]).error_fd();
+        assert_eq!(
+            (fd("2"), fd("7"), fd("-1"), fd("0"), fd("x"), fd("")),
+            (Some(2), Some(7), None, None, Some(2), Some(2))
+        );
+    }
+}
