@@ -129,7 +129,9 @@ fn every_letter_arrives_as_its_signal() {
         let got = wait_for("a signal", || text(dir.join("got")).lines().nth(n).map(str::to_owned));
         assert_eq!(got, name, "{letter}");
     }
-    let pid = kit.pid("a").unwrap();
+    let pid = kit.wait_up("a");
     kit.code("svc", &["-k", "a"]);
     wait_until("a restart", || kit.pid("a").is_some_and(|p| p != pid));
+    // It does not die of TERM.
+    assert_eq!(kit.code("svc", &["-dkx", "-W", "a"]), 0);
 }
