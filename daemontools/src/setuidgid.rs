@@ -144,16 +144,7 @@ fn account(operand: &OsStr, all_groups: bool) -> Result<Identity, String> {
 }
 
 fn groups(list: &OsStr) -> Result<Vec<Gid>, String> {
-    let text = list.to_str().ok_or("option -g: not text")?;
-    let one = |name: &str| {
-        if let Ok(number) = name.parse() {
-            return Ok(Gid::from_raw(number));
-        }
-        ids::group(name)
-            .map_err(|e| format!("unable to look up group {name}: {e}"))?
-            .ok_or_else(|| format!("unknown group {name}"))
-    };
-    text.split(',').filter(|n| !n.is_empty()).map(one).collect()
+    ids::group_list(list.to_str().ok_or("option -g: not text")?)
 }
 
 #[cfg(test)]

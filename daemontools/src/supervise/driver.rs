@@ -28,7 +28,7 @@ const CONTROL_BATCH: usize = 512;
 const STATE: &str = "supervise";
 
 /// Runs until told to exit.
-pub(super) fn run(settings: &Settings) -> Exit {
+pub(super) fn run(settings: &Settings<'_>) -> Exit {
     match Driver::start(settings) {
         Ok(mut driver) => driver.serve(),
         Err((exit, message)) => {
@@ -49,8 +49,7 @@ enum Service {
 }
 
 struct Driver<'a> {
-    settings: &'a Settings,
-    environment: Environment,
+    settings: &'a Settings<'a>,
     signals: Signals,
     state: StateDir,
     machine: Machine,
@@ -63,7 +62,7 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn start(settings: &'a Settings) -> Result<Self, (Exit, String)> {
+    fn start(settings: &'a Settings<'a>) -> Result<Self, (Exit, String)> {
         let temporary = |what: &str| {
             let what = what.to_owned();
             move |e: io::Error| (Exit::TEMPORARY, format!("{what}: {e}"))
@@ -92,11 +91,8 @@ impl<'a> Driver<'a> {
             Error::Busy(_) => (Exit::PERMANENT, e.to_string()),
             Error::Io { .. } => (Exit::TEMPORARY, e.to_string()),
         })?;
-        let mut environment = settings.environment.clone();
-        environment.set("PPID", std::process::id().to_string());
         Ok(Self {
             settings,
-            environment,
             signals,
             state,
             machine: Machine::new(want, settings.stop_signal),
@@ -275,12 +271,12 @@ impl<'a> Driver<'a> {
     }
 
     fn launch_service(&self, why: Why) -> io::Result<Pid> {
-        let mut environment = self.environment.clone();
+        let mut environment = self.environment();
         if let Ok(meta) = fs::symlink_metadata("variables")
             && meta.is_dir()
         {
             if meta.permissions().mode() & 0o001 == 0 {
-                environment = Environment::default();
+                environment = self.with_parent(Environment::default());
             }
             envdir::read(Path::new("variables"), envdir::OnUnreadable::Fail)
                 .map_err(io::Error::other)?
@@ -288,12 +284,22 @@ impl<'a> Driver<'a> {
         }
         let mut launch = Launch::new("./run")
             .args([self.settings.dir.as_os_str(), OsStr::new(why.text())])
-            .env_exactly(environment.to_vec())
+            .env_exactly(environment.into_vec())
             .record(self.state.service.as_fd(), SERVICE_LINE_AT)?;
         if self.settings.process_group {
             launch = launch.new_process_group();
         }
         launch.start()
+    }
+
+    /// Made anew for each start: a copy would be kept by every supervise all the time.
+    fn environment(&self) -> Environment {
+        self.with_parent(self.settings.environment.clone())
+    }
+
+    fn with_parent(&self, mut environment: Environment) -> Environment {
+        environment.set("PPID", std::process::id().to_string());
+        environment
     }
 
     fn start_script(&mut self, script: Script) -> Event {
@@ -319,7 +325,7 @@ impl<'a> Driver<'a> {
             return Event::ScriptAbsent;
         }
         let launch = Launch::new(format!("./{name}")).args(args).new_process_group();
-        match launch.env_exactly(self.environment.to_vec()).start() {
+        match launch.env_exactly(self.environment().into_vec()).start() {
             Ok(pid) => {
                 self.script = Some(pid);
                 Event::ScriptStarted { limit }
@@ -381,7 +387,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn report(settings: &Settings, level: &str, message: &str) {
+fn report(settings: &Settings<'_>, level: &str, message: &str) {
     use io::Write as _;
     // Nobody may be reading the log; that must not stop the service.
     let _ = writeln!(io::stderr(), "{}: supervise: {level}: {message}", settings.label);

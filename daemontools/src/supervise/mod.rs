@@ -67,7 +67,7 @@ pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
 /// Everything supervise is told at its start.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Settings<'a> {
     /// The service directory as named by the caller.
     pub dir: OsString,
     /// What messages begin with.
@@ -81,7 +81,7 @@ pub struct Settings {
     /// What stops the service.
     pub stop_signal: Signal,
     /// The environment for the service.
-    pub environment: program::Environment,
+    pub environment: &'a program::Environment,
 }
 
 fn main(invocation: &Invocation) -> Exit {
@@ -92,7 +92,7 @@ fn main(invocation: &Invocation) -> Exit {
     driver::run(&settings)
 }
 
-fn load(invocation: &Invocation) -> Result<Settings, Exit> {
+fn load(invocation: &Invocation) -> Result<Settings<'_>, Exit> {
     let parsed = invocation.parse()?;
     let env = &invocation.environment;
     let mut loader = Loader::new(env);
@@ -123,8 +123,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     }
     let stop_signal = stop_signal.unwrap_or(Signal::SIGTERM);
     loader.show("stop_signal", stop_signal, "variable SHUTDOWN_SIGNAL");
-    let environment = env.clone();
-    let settings = Settings { dir, label, verbose, silent, process_group, stop_signal, environment };
+    let settings = Settings { dir, label, verbose, silent, process_group, stop_signal, environment: env };
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 

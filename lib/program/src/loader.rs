@@ -58,6 +58,12 @@ impl Environment {
         self.0.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
     }
 
+    /// All of them, to start another program with, without a copy.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<(OsString, OsString)> {
+        self.0.into_iter().collect()
+    }
+
     /// The control directory that CONTROLDIR and SYSCONFDIR name.
     #[must_use]
     pub fn control_directory(&self) -> Directory {

@@ -47,6 +47,22 @@ pub fn group(name: &str) -> io::Result<Option<Gid>> {
     Ok(absent_or_error(Group::from_name(name))?.map(|g| g.gid))
 }
 
+/// Groups as options give them: names or numbers, separated by commas.
+///
+/// # Errors
+/// What is wrong with which group.
+pub fn group_list(text: &str) -> Result<Vec<Gid>, String> {
+    let one = |name: &str| {
+        if let Ok(number) = name.parse() {
+            return Ok(Gid::from_raw(number));
+        }
+        group(name)
+            .map_err(|e| format!("unable to look up group {name}: {e}"))?
+            .ok_or_else(|| format!("unknown group {name}"))
+    };
+    text.split(',').filter(|n| !n.is_empty()).map(one).collect()
+}
+
 /// All groups of a user, the primary one included, as initgroups(3) would set them.
 ///
 /// # Errors

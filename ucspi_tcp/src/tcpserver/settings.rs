@@ -272,16 +272,7 @@ fn identity(parsed: &Parsed, loader: &mut Loader<'_>) -> Option<Identity> {
 }
 
 fn resolve(user: Option<&str>, groups: Option<&str>) -> Result<Identity, String> {
-    let named = |list: &str| -> Result<Vec<Gid>, String> {
-        let one = |name: &str| match name.parse() {
-            Ok(number) => Ok(Gid::from_raw(number)),
-            Err(_) => ids::group(name)
-                .map_err(|e| format!("option -g: unable to look up group {name}: {e}"))?
-                .ok_or_else(|| format!("option -g: unknown group {name}")),
-        };
-        list.split(',').filter(|n| !n.is_empty()).map(one).collect()
-    };
-    let groups = groups.map(named).transpose()?;
+    let groups = groups.map(ids::group_list).transpose().map_err(|e| format!("option -g: {e}"))?;
     let number = user.and_then(|u| u.parse().ok());
     let (uid, gid, mut all) = match (user, number) {
         (None, _) => (nix::unistd::getuid(), nix::unistd::getgid(), vec![]),
