@@ -35,12 +35,13 @@ fn tools_name_what_is_wrong() {
 fn a_missing_control_file_is_named() {
     let instance = Instance::start();
     let empty = e2e::kit::root();
-    for program in ["qmail-smtpd", "qmail-inject"] {
-        let controldir = format!("CONTROLDIR={}", empty.path().display());
-        let output = tool(&instance, &["env", &controldir, program], "Subject: x\n\nx\n");
-        let said = format!("{}{}", output.stdout, output.stderr);
-        assert!(output.code != 0 || said.starts_with("4"), "{program}: {output:?}");
-        assert!(said.contains("me") || said.contains("control"), "{program}: {output:?}");
+    let controldir = format!("CONTROLDIR={}", empty.path().display());
+    let missing = format!("{}/me: missing", empty.path().display());
+    for argv in [&["qmail-smtpd"][..], &["qmail-remote", "b.test", "a@indimail.test", "c@b.test"]] {
+        let output = tool(&instance, &[&["env", &controldir], argv].concat(), "Subject: x\n\nx\n");
+        assert!(output.stderr.contains(&missing), "{argv:?}: {output:?}");
+        // Both protocols have an answer for "try again later".
+        assert!(output.stdout.starts_with(['4', 'Z']), "{argv:?}: {output:?}");
     }
 }
 
