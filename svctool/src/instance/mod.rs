@@ -189,6 +189,7 @@ impl Instance {
             ("BASE_PATH", at("home/mail")),
             ("INLOOKUP_SOCKET", at("run/indimail/inlookup.sock")),
             ("NSSD_SOCKET", at("run/indimail/nssd.sock")),
+            ("QMAIL_SEND_SERVICE", at("service/qmail-send")),
         ]
     }
 
