@@ -299,7 +299,7 @@ fn with_the_operands_of_qmail_local_it_works_in_the_accounts_home() {
         "./Mailbox",
         "X-E: 1\n",
     ]);
-    tree.with_message(command, MESSAGE).ok();
+    assert_eq!(tree.with_message(command, MESSAGE).ok().stdout, "did 0+0+1\n");
     assert_eq!(text(tree.at("home/joe/where")).trim(), tree.at("home/joe").to_str().unwrap());
     assert_eq!(text(tree.at("home/joe/vars")), "Joe\n", "DTLINE is for mail programs");
     let message = only_message(tree.at("home/joe/Maildir"));
