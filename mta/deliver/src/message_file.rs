@@ -1,13 +1,11 @@
 //! The message on descriptor 0: a file that every step reads from its beginning.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use message::header;
-
-/// Longest header that is searched for traces of loops, in bytes.
-const HEADER_MAX: usize = 16 << 20;
+/// Longest piece of a line that is looked at, in bytes; lines of interest are shorter.
+const PIECE: usize = 64 * 1024;
 
 /// A message that can be read again and again.
 #[derive(Debug)]
@@ -70,26 +68,31 @@ impl Message {
         }
     }
 
-    /// The header.
+    /// How many header lines are exactly `line` (its newline and blanks at the end do not count)?
+    /// The header ends at the first empty line, however long it is.
     ///
     /// # Errors
-    /// Reading failed, or the header has more bytes than any header needs.
-    pub fn header(&self) -> io::Result<Vec<u8>> {
-        let mut reader = BufReader::with_capacity(64 * 1024, self.rewound()?);
-        match header::read(&mut reader, HEADER_MAX)? {
-            Some(header) => Ok(header.bytes),
-            None => Err(io::Error::other(format!("the header has more than {HEADER_MAX} bytes"))),
-        }
-    }
-
-    /// How many header lines are exactly `line` (newline included)?
-    ///
-    /// # Errors
-    /// As [`Message::header`].
+    /// Reading failed.
     pub fn count_line(&self, line: &[u8]) -> io::Result<usize> {
-        let header = self.header()?;
-        let wanted = line.strip_suffix(b"\n").unwrap_or(line);
-        Ok(header::fields(&header).filter(|f| f.raw.trim_ascii_end() == wanted.trim_ascii_end()).count())
+        let wanted = line.trim_ascii_end();
+        let mut reader = BufReader::with_capacity(PIECE, self.rewound()?);
+        let (mut piece, mut at_line_start, mut count) = (Vec::new(), true, 0);
+        loop {
+            piece.clear();
+            let most = u64::try_from(PIECE).unwrap_or(u64::MAX);
+            if Read::take(&mut reader, most).read_until(b'\n', &mut piece)? == 0 {
+                return Ok(count);
+            }
+            let ends = piece.ends_with(b"\n");
+            if at_line_start && (ends || piece.len() < PIECE) {
+                match piece.trim_ascii_end() {
+                    b"" if !piece.starts_with(b" ") && !piece.starts_with(b"\t") => return Ok(count),
+                    text if text == wanted => count += 1,
+                    _ => {}
+                }
+            }
+            at_line_start = ends;
+        }
     }
 }
 
@@ -107,6 +110,13 @@ mod tests {
         let message = Message::new(file);
         assert_eq!(message.count_line(b"Delivered-To: a@b\n").unwrap(), 2);
         assert_eq!(message.count_line(b"Delivered-To: a@\n").unwrap(), 0);
+        let mut long = tempfile::tempfile().unwrap();
+        let filler = [b"X: ".to_vec(), vec![b'x'; 200_000], b"Delivered-To: a@b\n".to_vec()].concat();
+        long.write_all(
+            &[&filler[..], b"Delivered-To: a@b\n \nDelivered-To: a@b\r\n\r\nDelivered-To: a@b\n"].concat(),
+        )
+        .unwrap();
+        assert_eq!(Message::new(long).count_line(b"Delivered-To: a@b\n").unwrap(), 2);
         let mut copy = Vec::new();
         message.copy_to(&mut copy).unwrap();
         assert_eq!(u64::try_from(copy.len()).unwrap(), message.size().unwrap());

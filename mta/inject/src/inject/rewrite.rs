@@ -86,6 +86,8 @@ pub struct Job {
     pub from_identity: Identity,
     /// How hosts are completed.
     pub hosts: Hosts,
+    /// Addresses of mailing lists the sender reads: mail to one of them gets a Mail-Followup-To.
+    pub own_lists: Vec<Vec<u8>>,
     /// Host of new Message-IDs.
     pub id_host: Vec<u8>,
     /// For a new Date.
@@ -141,7 +143,14 @@ pub enum Error {
 pub fn rewrite(header: &[u8], job: &Job) -> Result<Rewritten, Error> {
     let fields: Vec<Field<'_>> = header::fields(header).collect();
     let resent = fields.iter().any(|f| starts_with(f.name, b"resent-"));
-    let mut work = Work { job, resent, recipients: Vec::new(), return_path: None, kept: Vec::new() };
+    let mut work = Work {
+        job,
+        resent,
+        recipients: Vec::new(),
+        readers: Vec::new(),
+        return_path: None,
+        kept: Vec::new(),
+    };
     for field in &fields {
         work.field(field)?;
     }
@@ -156,6 +165,7 @@ struct Work<'a> {
     job: &'a Job,
     resent: bool,
     recipients: Vec<Vec<u8>>,
+    readers: Vec<Vec<u8>>,
     return_path: Option<Vec<u8>>,
     kept: Vec<u8>,
 }
@@ -206,6 +216,9 @@ impl Work<'_> {
         match role(field.name) {
             Role::Recipients { resent, hidden } => {
                 let (body, addresses) = self.completed(field)?;
+                if !hidden && !resent {
+                    self.readers.extend(addresses.iter().cloned());
+                }
                 if resent == self.resent {
                     self.recipients.extend(addresses);
                 }
@@ -347,6 +360,11 @@ impl Work<'_> {
         if !has("To") && !has("Cc") {
             out.extend(format!("{prefix}Cc: recipient list not shown: ;\n").into_bytes());
         }
+        let is_own = |reader: &Vec<u8>| job.own_lists.iter().any(|l| l.eq_ignore_ascii_case(reader));
+        if self.readers.iter().any(is_own) && !fields.iter().any(|f| f.is("Mail-Followup-To")) {
+            let all: Vec<_> = self.readers.iter().map(|r| Address::from_envelope(r).to_header()).collect();
+            out.extend([&b"Mail-Followup-To: "[..], &all.join(&b",\n  "[..]), b"\n"].concat());
+        }
         out
     }
 
@@ -431,6 +449,7 @@ mod tests {
                 default_domain: b"example.org".to_vec(),
                 plus_domain: b"plus.org".to_vec(),
             },
+            own_lists: vec![b"list@example.org".to_vec()],
             id_host: b"id.example.org".to_vec(),
             now: Moment::utc(0),
             seconds: 0,
@@ -538,6 +557,15 @@ mod tests {
         assert!(!out.contains("\nBcc"));
         with.name_as_comment = true;
         assert!(done("", &with).0.contains(" (Joe \"X\" Bcc: evil@x.y)\n"));
+    }
+
+    #[test]
+    fn mail_to_an_own_list_says_where_answers_go() {
+        let (out, _, _) = done("To: List@Example.Org\nCc: \"a b\"@c.d\nBcc: x@y.z\n", &job());
+        assert!(out.contains("\nMail-Followup-To: List@Example.Org,\n  \"a b\"@c.d\n"), "{out}");
+        assert!(!done("To: other@example.org\n", &job()).0.contains("Mail-Followup"));
+        let (out, _, _) = done("To: list@example.org\nMail-Followup-To: x@y.z\n", &job());
+        assert_eq!(out.matches("Mail-Followup-To").count(), 1);
     }
 
     #[test]

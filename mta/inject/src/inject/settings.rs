@@ -51,6 +51,10 @@ pub static SPEC: Spec = Spec {
         },
         Variable { name: "QMAILHOST", help: "host in a new From field; then MAILHOST (defaulthost)" },
         Variable { name: "QMAILNAME", help: "name in a new From field; then MAILNAME, NAME (none)" },
+        Variable {
+            name: "QMAILMFTFILE",
+            help: "file of mailing lists the sender reads, one address a line: mail to one of them gets a Mail-Followup-To",
+        },
         Variable { name: "QMAILDEFAULTHOST", help: "instead of the control file defaulthost" },
         Variable { name: "QMAILDEFAULTDOMAIN", help: "instead of the control file defaultdomain" },
         Variable { name: "QMAILPLUSDOMAIN", help: "instead of the control file plusdomain" },
@@ -134,6 +138,16 @@ pub(super) fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         let source = Source { control: Some(name), variable, ..Source::default() };
         Some(loader.number(name, source, 0, 0..=u64::MAX)).filter(|&n| n > 0)
     };
+    let own_lists = match environment.get("QMAILMFTFILE").filter(|f| !f.is_empty()) {
+        None => Vec::new(),
+        Some(file) => match std::fs::read(file) {
+            Ok(bytes) => control::entries(&bytes).map(<[u8]>::to_vec).collect(),
+            Err(e) => {
+                loader.problem(format!("variable QMAILMFTFILE: {}: {e}", file.display()));
+                Vec::new()
+            }
+        },
+    };
     let seconds = unix::clock::unix_seconds();
     let settings = Settings {
         print,
@@ -152,6 +166,7 @@ pub(super) fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             sender_identity: identity(&environment, true),
             from_identity: identity(&environment, false),
             hosts,
+            own_lists,
             id_host,
             now: Moment::local(seconds, unix::clock::local_offset(seconds)),
             seconds,
