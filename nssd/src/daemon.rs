@@ -80,8 +80,6 @@ fn run(
     // Before any thread and any name: this process must never wait for itself.
     unix::name_service::leave_out_own_module();
     let signals = Signals::listen(&SIGNALS_OBEYED)?;
-    let limit = u64::try_from(settings.max_connections).unwrap_or(u64::MAX).saturating_add(256);
-    unix::host::raise_descriptor_limit(limit)?;
     let mut administrators = vec![Uid::from_raw(0), Uid::effective()];
     administrators.extend(unix::ids::user("indimail")?.map(|u| u.uid));
     let front = serve::Settings {

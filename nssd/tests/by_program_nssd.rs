@@ -248,6 +248,28 @@ fn a_database_that_hangs_costs_one_connection_and_is_never_a_no() {
     assert!(matches!(client.ask(&Request::GroupByName(b"example.org")), Ok(Reply::Group(_))));
 }
 
+/// Idle clients lose their connection before a new one goes without an answer.
+#[test]
+fn a_daemon_without_descriptors_makes_room() {
+    let house = furnished();
+    house.configure("threads 1\n");
+    let inside = house.command(&[]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$0\""]).arg(inside.get_program());
+    limited.env_clear().envs(inside.get_envs().filter_map(|(k, v)| Some((k, v?)))).stderr(Stdio::null());
+    let running = kit::Running::start(&mut limited);
+    let mut client = lookup::identity::Client::new(&house.socket(), kit::PATIENCE);
+    kit::until(kit::PATIENCE, "nssd answers", || client.status().is_ok());
+    let soon = || unix::clock::Deadline::after(kit::PATIENCE);
+    let idle: Vec<_> = (0..100).map(|_| unix::socket::connect(&house.socket(), soon()).unwrap()).collect();
+    for _ in 0..20 {
+        let mut one = lookup::identity::Client::new(&house.socket(), kit::PATIENCE);
+        assert!(one.user(b"ann@example.org").unwrap().is_some());
+    }
+    drop(idle);
+    assert!(running.stop().success());
+}
+
 #[test]
 fn configuration_faults_name_file_line_and_remedy() {
     let house = House::new();

@@ -92,11 +92,12 @@ impl<S: Service> Front<S> {
     /// # Errors
     /// No event loop.
     pub fn new(
-        settings: Settings,
+        mut settings: Settings,
         listener: UnixListener,
         signals: Option<Signals>,
         service: Arc<S>,
     ) -> Result<Self, Error> {
+        settings.fit_descriptors()?;
         listener.set_nonblocking(true)?;
         let readiness = Readiness::new()?;
         let listener = readiness.add(LISTENER, listener)?;

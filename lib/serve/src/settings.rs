@@ -20,7 +20,7 @@ pub struct Settings {
     pub slow_workers: usize,
     /// As `queue`, for [`crate::Lane::Slow`].
     pub slow_queue: usize,
-    /// Connections at a time. When there are more, the one that was idle longest is closed; when none
+    /// Connections at a time, fewer when the process may not open so many descriptors. When there are more, the one that was idle longest is closed; when none
     /// is idle, the new one is told "cannot tell" and closed.
     pub connections: usize,
     /// Connections at a time from one user other than root.
@@ -61,6 +61,22 @@ impl Default for Settings {
             ready_descriptor: None,
             statistics: Arc::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Takes as many descriptors as the limits here need. When the process may not open so many, there are
+    /// fewer connections: what workers open (a store, a file) must not fail for connections' sake.
+    ///
+    /// # Errors
+    /// The limit cannot be read or set.
+    pub(crate) fn fit_descriptors(&mut self) -> io::Result<()> {
+        let workers = self.workers.saturating_add(self.slow_workers);
+        let reserve = 32usize.saturating_add(workers.saturating_mul(8));
+        let wanted = u64::try_from(self.connections.saturating_add(reserve)).unwrap_or(u64::MAX);
+        let limit = usize::try_from(unix::host::raise_descriptor_limit(wanted)?).unwrap_or(usize::MAX);
+        self.connections = self.connections.min(limit.saturating_sub(reserve).max(4));
+        Ok(())
     }
 }
 

@@ -68,15 +68,16 @@ pub fn random() -> std::io::Result<u64> {
     }
 }
 
-/// Lets this process open `wanted` descriptors, as far as its hard limit allows.
+/// Lets this process open `wanted` descriptors, as far as its hard limit allows; how many it may open now.
 ///
 /// # Errors
 /// getrlimit(2), setrlimit(2) errors.
-pub fn raise_descriptor_limit(wanted: u64) -> std::io::Result<()> {
+pub fn raise_descriptor_limit(wanted: u64) -> std::io::Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < wanted.min(hard) {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    if soft >= wanted.min(hard) {
+        return Ok(soft);
     }
-    Ok(())
+    setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    Ok(wanted.min(hard))
 }
