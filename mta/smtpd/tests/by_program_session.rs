@@ -347,3 +347,79 @@ fn hide_host_and_ipv6_and_own_literal() {
         "{text}"
     );
 }
+
+#[test]
+fn a_lookup_daemon_that_hangs_costs_its_deadline_and_no_more() {
+    let mut place = Place::new();
+    let hung = std::os::unix::net::UnixListener::bind(place.dir.path().join("inlookup.sock")).unwrap();
+    place.control("timeoutread", "1\n").set("CHECKRECIPIENT", "1").set("ALLOW_PLAINTEXT_AUTH", "");
+    let start = std::time::Instant::now();
+    let mut talk = place.greeted();
+    talk.say("EHLO c");
+    assert_eq!(enhanced(&talk.say("AUTH PLAIN AHVAZABw")), "454 4.3.0");
+    talk.say("MAIL FROM:<a@b>");
+    assert_eq!(enhanced(&talk.say("RCPT TO:<u@here.example>")), "451 4.3.2");
+    assert!(start.elapsed() >= std::time::Duration::from_secs(1));
+    assert!(start.elapsed() < support::PATIENCE / 2);
+    drop(hung);
+}
+
+#[test]
+fn variables_do_what_they_say() {
+    // Variables, commands, and how the last reply begins.
+    let cases: [(&[(&str, &str)], &[&str], &str); 13] = [
+        (&[("DISABLE_VRFY", "")], &["VRFY u"], "502"),
+        (&[("DISABLE_HELP", "")], &["HELP"], "502"),
+        (&[], &["VRFY u"], "252"),
+        (&[], &["MAIL FROM:<>"], "503"),
+        (&[("ALLOW_NOHELO", "")], &["MAIL FROM:<>"], "250"),
+        (&[("REQUIREAUTH", "")], &["EHLO c", "MAIL FROM:<>"], "530"),
+        (&[("SUBMISSION", "0"), ("TCPLOCALPORT", "587")], &["EHLO c", "MAIL FROM:<>"], "250"),
+        (&[("TCPLOCALPORT", "465")], &["EHLO c", "MAIL FROM:<>"], "530"),
+        (&[("AUTH_ALL", "")], &["EHLO c", "MAIL FROM:<>", "RCPT TO:<u@here.example>"], "553"),
+        (
+            &[("MAXRECIPIENTS", "1"), ("TOO_MANY_RCPT_PERM", "")],
+            &["EHLO c", "MAIL FROM:<a@b>", "RCPT TO:<u@here.example>", "RCPT TO:<v@here.example>"],
+            "557",
+        ),
+        (&[], &["EHLO c", "MAIL FROM:<a@b> SMTPUTF8"], "555"),
+        (&[("SMTPUTF8", "")], &["EHLO c", "MAIL FROM:<a@b> SMTPUTF8"], "250"),
+        (&[("FORCE_TLS", "")], &["EHLO c", "MAIL FROM:<a@b>"], "530"),
+    ];
+    for (variables, commands, expected) in cases {
+        let mut place = Place::new();
+        for (name, value) in variables {
+            place.set(name, value);
+        }
+        let mut talk = place.greeted();
+        let last = commands.iter().map(|c| talk.say(c)).last().unwrap();
+        assert!(last.starts_with(expected), "{variables:?} {commands:?}: {last}");
+    }
+}
+
+#[test]
+fn greeting_lines_outside_tls_and_tarpit() {
+    let mut place = Place::new();
+    place.control("smtpgreeting", "mx.example hello\nsecond line\n").unset("DISABLE_EXTRA_GREET");
+    let mut talk = place.start();
+    let greeting = talk.reply();
+    let lines: Vec<_> = greeting.lines().collect();
+    assert!(lines[0].starts_with("220-mx.example hello (NO UCE) ESMTP IndiMail "), "{greeting}");
+    assert_eq!(lines[1..], ["220 second line"]);
+    place.set("TLS_PROVIDER", "TLSv1.2, by a proxy").set("STARTTLS", "").control("tarpitcount", "2\n");
+    place.control("tarpitdelay", "1\n").set("NULLQUEUE", "");
+    let mut talk = place.start();
+    talk.reply();
+    assert!(talk.say("EHLO c").contains("AUTH LOGIN PLAIN"));
+    talk.say("MAIL FROM:<a@b>");
+    let start = std::time::Instant::now();
+    talk.say("RCPT TO:<u@here.example>");
+    talk.say("RCPT TO:<v@here.example>");
+    assert!(start.elapsed() >= std::time::Duration::from_secs(1));
+    talk.say("DATA");
+    assert!(talk.say("x\r\n.").starts_with("250 ok"));
+    talk.say("QUIT");
+    talk.finish();
+    assert!(place.queued().is_empty());
+    assert!(place.log().lines().any(|l| l.ends_with(" TLS=TLSv1.2")), "{}", place.log());
+}
