@@ -32,7 +32,11 @@ fn everything(dir: &Path) -> String {
 fn log(mut command: Command, args: &[&str], input: &[u8]) -> Option<i32> {
     let mut child = command.args(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input).unwrap();
+    // A logger that refuses to start does not read.
+    match stdin.write_all(input) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        other => other.unwrap(),
+    }
     drop(stdin);
     child.wait().unwrap().code()
 }

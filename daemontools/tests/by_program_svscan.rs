@@ -181,6 +181,30 @@ fn quit_leaves_everything_running() {
 }
 
 #[test]
+fn a_killed_svscan_leaves_no_twins_and_the_next_one_stops_all() {
+    let kit = Kit::new();
+    fs::create_dir(kit.path("logs")).unwrap();
+    kit.service(
+        "sv/a",
+        "echo up; trap 'echo last words; exit 0' TERM; while :; do sleep 0.02; done",
+        Some(&logger(&kit, "a")),
+    );
+    let mut first = scan(&kit);
+    wait_until("the first line", || log_text(&kit, "a") == "up\n");
+    let (service, log) = (kit.wait_up("sv/a"), kit.wait_up("sv/a/log"));
+    first.kill();
+    let mut second = scan(&kit);
+    wait_until("the other to be noticed", || {
+        text(kit.path("svscan.err")).contains("a/log: supervise is running already")
+    });
+    assert_eq!((kit.wait_up("sv/a"), kit.wait_up("sv/a/log")), (service, log));
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.wait(), Some(0));
+    assert!(!alive(service) && !alive(log));
+    assert_eq!(log_text(&kit, "a"), "up\nlast words\n");
+}
+
+#[test]
 fn its_own_log() {
     let kit = Kit::new();
     fs::create_dir(kit.path("logs")).unwrap();

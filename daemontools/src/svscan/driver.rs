@@ -22,7 +22,7 @@ use unix::{Pid, Signal};
 use super::Settings;
 use super::machine::{Action, Event, Machine, Role, SlotId};
 use super::scan::{self, Watch};
-use crate::{envdir, fifo};
+use crate::{envdir, fifo, svok};
 
 /// Without inotify, and after a scan that failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -212,6 +212,13 @@ impl<'a> Driver<'a> {
         match action {
             Action::Open { slot, name, has_log } => return self.open(slot, name, has_log),
             Action::Start(slot, role) => return Some(self.start_supervise(slot, role)),
+            Action::Look(slot, role) => {
+                return Some(if self.is_supervised(slot, role) {
+                    Event::Foreign(slot, role)
+                } else {
+                    Event::Gone(slot, role)
+                });
+            }
             Action::Signal(pid, signal) => {
                 // It is our unreaped child; gone already is what was wanted.
                 let _ = nix::sys::signal::kill(pid, signal);
@@ -253,6 +260,10 @@ impl<'a> Driver<'a> {
 
     fn start_supervise(&self, slot: SlotId, role: Role) -> Event {
         let Some(service) = self.services.get(&slot) else { return Event::StartFailed(slot, role) };
+        if self.is_supervised(slot, role) {
+            self.warn(&format!("{}: supervise is running already", described(&service.name, role)));
+            return Event::Foreign(slot, role);
+        }
         match self.launch(service, role) {
             Ok(pid) => {
                 self.info(&format!("supervise {pid} started for {}", described(&service.name, role)));
@@ -263,6 +274,12 @@ impl<'a> Driver<'a> {
                 Event::StartFailed(slot, role)
             }
         }
+    }
+
+    /// Cannot tell counts as no: supervise itself will find out.
+    fn is_supervised(&self, slot: SlotId, role: Role) -> bool {
+        let dir = self.services.get(&slot).map(|service| directory(&service.name, role));
+        dir.is_some_and(|dir| svok::is_supervised(&dir).unwrap_or(false))
     }
 
     fn launch(&self, service: &Service, role: Role) -> io::Result<Pid> {

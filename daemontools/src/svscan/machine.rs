@@ -53,6 +53,11 @@ pub enum Event {
     Started(SlotId, Role, Pid),
     /// Answer to [`Action::Start`].
     StartFailed(SlotId, Role),
+    /// Answer to [`Action::Start`] or [`Action::Look`]: one that we did not start runs there, left by a
+    /// svscan that was killed.
+    Foreign(SlotId, Role),
+    /// Answer to [`Action::Look`]: it is gone.
+    Gone(SlotId, Role),
     /// Answer to [`Action::Open`]: there is no pipe for it now.
     OpenFailed(SlotId),
     /// A child ended.
@@ -79,6 +84,8 @@ pub enum Action {
     },
     /// Start a supervise.
     Start(SlotId, Role),
+    /// Is the supervise that we did not start still there?
+    Look(SlotId, Role),
     /// Send a signal to a supervise.
     Signal(Pid, Signal),
     /// Write a byte to the control of a supervise.
@@ -115,6 +122,8 @@ enum Process {
     Starting,
     /// Running, and when it may be started again.
     Running(Pid, Duration),
+    /// Running, but not our child; looked at again then.
+    Foreign(Duration),
 }
 
 /// How far the forced end of a process has come.
@@ -182,7 +191,7 @@ impl Machine {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let of = |process: Process, force: Force| match (process, force) {
-            (Process::Due(at), _) => Some(at),
+            (Process::Due(at) | Process::Foreign(at), _) => Some(at),
             (Process::Running(..), Force::Asked(at)) => at,
             (Process::Running(..), Force::ServiceKilled(at)) => Some(at),
             _ => None,
@@ -204,6 +213,10 @@ impl Machine {
             Event::StartFailed(id, role) => {
                 self.with(id, |slot| *slot.process(role) = Process::Due(now + START_FLOOR));
             }
+            Event::Foreign(id, role) => {
+                self.with(id, |slot| *slot.process(role) = Process::Foreign(now + START_FLOOR));
+            }
+            Event::Gone(id, role) => self.with(id, |slot| *slot.process(role) = Process::Due(now)),
             Event::OpenFailed(id) => self.slots.retain(|s| s.id != id),
             Event::Ended(pid) => self.ended(pid),
             Event::Terminate => self.stopping = true,
@@ -286,15 +299,21 @@ impl Machine {
     fn settle(&mut self, at: usize, now: Duration, out: &mut Vec<Action>) {
         let (stopping, limits) = (self.stopping, self.limits);
         let slot = &mut self.slots[at];
-        let wanted = slot.present && !stopping;
+        let (id, present) = (slot.id, slot.present);
+        let wanted = present && !stopping;
         for role in [Role::Main, Role::Log] {
-            if let Process::Due(at) = *slot.process(role) {
-                if !wanted {
-                    *slot.process(role) = Process::None;
-                } else if at <= now {
+            match *slot.process(role) {
+                Process::Due(_) if !wanted => *slot.process(role) = Process::None,
+                Process::Foreign(_) if !present => *slot.process(role) = Process::None,
+                Process::Due(at) if at <= now => {
                     *slot.process(role) = Process::Starting;
-                    out.push(Action::Start(slot.id, role));
+                    out.push(Action::Start(id, role));
                 }
+                Process::Foreign(at) if at <= now => {
+                    *slot.process(role) = Process::Starting;
+                    out.push(Action::Look(id, role));
+                }
+                _ => {}
             }
         }
         if stopping {
@@ -315,6 +334,11 @@ impl Slot {
     }
 
     fn stop_service(&mut self, now: Duration, limits: Limits, out: &mut Vec<Action>) {
+        if let (Process::Foreign(_), Force::None) = (self.main, self.main_force) {
+            out.push(Action::Command(self.id, Role::Main, b'd'));
+            out.push(Action::Command(self.id, Role::Main, b'x'));
+            self.main_force = Force::Asked(None);
+        }
         let Process::Running(pid, _) = self.main else { return };
         self.main_force = match self.main_force {
             Force::None => {
@@ -327,6 +351,11 @@ impl Slot {
 
     /// The service is gone: let its logger read to the end.
     fn stop_logger(&mut self, now: Duration, limits: Limits, out: &mut Vec<Action>) {
+        if let (Process::Foreign(_), Force::None) = (self.log, self.log_force) {
+            // Its pipe is held by nobody else any more, so it reads to the end like ours.
+            out.push(Action::Command(self.id, Role::Log, b'x'));
+            self.log_force = Force::Asked(None);
+        }
         let Process::Running(pid, _) = self.log else { return };
         let patience = (!limits.stop_loggers.is_zero()).then_some(limits.stop_loggers);
         self.log_force = match self.log_force {

@@ -16,6 +16,7 @@ struct World {
     commands: Vec<(SlotId, Role, u8)>,
     order: Vec<String>,
     exited: bool,
+    foreign: Vec<(SlotId, Role)>,
 }
 
 impl World {
@@ -30,6 +31,7 @@ impl World {
             commands: vec![],
             order: vec![],
             exited: false,
+            foreign: vec![],
         }
     }
 
@@ -55,9 +57,16 @@ impl World {
             Action::Start(slot, role) => {
                 assert!(!self.children.values().any(|c| *c == (slot, role)), "never two for one");
                 assert!(self.pipes.contains_key(&slot));
+                if self.foreign.contains(&(slot, role)) {
+                    return Some(Event::Foreign(slot, role));
+                }
                 self.pids += 1;
                 self.children.insert(self.pids, (slot, role));
                 return Some(Event::Started(slot, role, Pid::from_raw(self.pids)));
+            }
+            Action::Look(slot, role) => {
+                let there = self.foreign.contains(&(slot, role));
+                return Some(if there { Event::Foreign(slot, role) } else { Event::Gone(slot, role) });
             }
             Action::Signal(pid, signal) => {
                 let (slot, role) = self.children[&pid.as_raw()];
@@ -219,6 +228,29 @@ fn loggers_may_be_given_all_the_time_they_need() {
     w.feed(Event::Terminate);
     w.end(w.pid(0, Role::Main));
     assert_eq!(w.machine.deadline(), None);
+}
+
+#[test]
+fn what_a_killed_svscan_has_left_is_not_started_twice_and_is_stopped_too() {
+    let mut w = World::new(LIMITS);
+    w.foreign = vec![(SlotId(0), Role::Main), (SlotId(0), Role::Log)];
+    w.feed(Event::Scanned(vec![entry("a", 1, true)]));
+    assert!(w.children.is_empty());
+    w.pass(START_FLOOR);
+    assert!(w.children.is_empty() && w.machine.deadline() == Some(w.now + START_FLOOR));
+    // When the logger's ends, ours takes its place.
+    w.foreign.pop();
+    w.pass(START_FLOOR);
+    assert_eq!(w.children.values().collect::<Vec<_>>(), [&(SlotId(0), Role::Log)]);
+    w.feed(Event::Terminate);
+    assert_eq!(w.order, ["d Main 0", "x Main 0"]);
+    w.pass(START_FLOOR);
+    assert_eq!(w.order.len(), 2, "told once");
+    w.foreign.clear();
+    w.pass(START_FLOOR);
+    assert_eq!(w.order[2..], ["x Log 0", "close 0"]);
+    w.end(w.pid(0, Role::Log));
+    assert!(w.exited);
 }
 
 #[derive(Debug, Clone)]
