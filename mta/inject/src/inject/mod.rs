@@ -1,5 +1,6 @@
 //! qmail-inject: completes a message and queues it.
 
+mod job;
 mod rewrite;
 mod settings;
 
@@ -9,7 +10,8 @@ use message::header;
 use mta_queue::client::{Outcome, QueueProgram};
 use program::{Exit, Invocation, Program};
 
-pub use rewrite::{Error, Hosts, Identity, Job, RecipientsFrom, Rewritten, rewrite};
+pub use job::{Hosts, Identity, Job, RecipientsFrom};
+pub use rewrite::{Error, Rewritten, rewrite};
 pub use settings::{SPEC, Settings};
 
 /// The program.

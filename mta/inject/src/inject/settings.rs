@@ -10,7 +10,7 @@ use program::{
     Variable,
 };
 
-use super::rewrite::{Hosts, Identity, Job, RecipientsFrom};
+use super::job::{Hosts, Identity, Job, RecipientsFrom};
 
 /// The table.
 pub static SPEC: Spec = Spec {
