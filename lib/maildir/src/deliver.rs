@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use unix::durable::{Durability, create_new};
+use unix::durable::{Disk, Durability};
 
 use crate::name::Unique;
 
@@ -54,35 +54,43 @@ pub fn deliver(
     durability: Durability,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Delivered, Error> {
+    deliver_on(Disk::new(durability), maildir, write)
+}
+
+fn deliver_on(
+    disk: Disk<'_>,
+    maildir: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Delivered, Error> {
     let failed = |what: &'static str| {
         move |source: io::Error| match source.raw_os_error() {
             Some(libc::EDQUOT) => Error::DiskQuota(maildir.to_path_buf()),
             _ => Error::Temporary { maildir: maildir.to_path_buf(), what, source },
         }
     };
-    let (unique, file, temporary) = begin(maildir).map_err(|e| {
+    let (unique, file, temporary) = begin(disk, maildir).map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound {
             return Error::NoMaildir(maildir.to_path_buf());
         }
         failed("create a file in tmp")(e)
     })?;
-    let written = fill(file, durability, write);
+    let written = fill(disk, &temporary, file, write);
     let (inode, device, size) = written.map_err(|e| {
         // The error that matters is the first one; a leftover in tmp is harmless.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk.unlink(&temporary);
         failed("write the message")(e)
     })?;
     let path = maildir.join("new").join(unique.delivered(inode, device, size));
-    durability.publish(&temporary, &path).map_err(failed("link the message into new"))?;
+    disk.publish(&temporary, &path).map_err(failed("link the message into new"))?;
     Ok(Delivered { path, size })
 }
 
-fn begin(maildir: &Path) -> io::Result<(Unique, File, PathBuf)> {
+fn begin(disk: Disk<'_>, maildir: &Path) -> io::Result<(Unique, File, PathBuf)> {
     let mut tries = 0;
     loop {
         let unique = Unique::next();
         let temporary = maildir.join("tmp").join(unique.temporary());
-        match create_new(&temporary, 0o600) {
+        match disk.create_new(&temporary, 0o600) {
             Ok(file) => return Ok((unique, file, temporary)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
             Err(e) => return Err(e),
@@ -91,22 +99,42 @@ fn begin(maildir: &Path) -> io::Result<(Unique, File, PathBuf)> {
 }
 
 fn fill(
+    disk: Disk<'_>,
+    path: &Path,
     file: File,
-    durability: Durability,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<(u64, u64, u64)> {
-    let mut buffered = io::BufWriter::with_capacity(BUFFER, file);
+    let mut buffered = io::BufWriter::with_capacity(BUFFER, Writer { disk, path, file });
     write(&mut buffered)?;
-    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    durability.sync_file(&file)?;
+    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?.file;
+    disk.sync_file(path, &file)?;
     let meta = file.metadata()?;
     Ok((meta.ino(), meta.dev(), meta.len()))
+}
+
+/// A file that is written through the disk.
+struct Writer<'a> {
+    disk: Disk<'a>,
+    path: &'a Path,
+    file: File,
+}
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.write(self.path, &mut self.file, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use unix::durable::{Faults, Step};
 
     fn maildir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -168,9 +196,66 @@ mod tests {
         std::fs::write(&victim, "precious").unwrap();
         std::os::unix::fs::symlink(&victim, dir.path().join("tmp/x")).unwrap();
         assert_eq!(
-            create_new(&dir.path().join("tmp/x"), 0o600).unwrap_err().kind(),
+            unix::durable::create_new(&dir.path().join("tmp/x"), 0o600).unwrap_err().kind(),
             io::ErrorKind::AlreadyExists
         );
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    }
+
+    /// Fails at the step with this number: once, or from there on, as when the machine stops.
+    struct At {
+        step: usize,
+        stops: bool,
+        seen: std::cell::RefCell<Vec<Step>>,
+    }
+
+    impl Faults for At {
+        fn before(&self, step: Step, _: &Path) -> io::Result<()> {
+            let mut seen = self.seen.borrow_mut();
+            seen.push(step);
+            let now = seen.len();
+            let fails = if self.stops { now > self.step } else { now == self.step + 1 };
+            if fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        }
+    }
+
+    fn with_fault(dir: &Path, step: usize, stops: bool) -> (Result<Delivered, Error>, Vec<Step>) {
+        let faults = At { step, stops, seen: std::cell::RefCell::default() };
+        let disk = Disk::with_faults(Durability::default(), &faults);
+        let result = deliver_on(disk, dir, |out| out.write_all(&[b'x'; 3 * BUFFER]));
+        (result, faults.seen.into_inner())
+    }
+
+    #[test]
+    fn steps_come_in_the_order_that_loses_nothing() {
+        let dir = maildir();
+        let (result, mut steps) = with_fault(dir.path(), 1000, false);
+        result.unwrap();
+        steps.dedup();
+        assert_eq!(
+            steps,
+            [Step::Create, Step::Write, Step::SyncFile, Step::Link, Step::SyncDirectory, Step::Unlink]
+        );
+    }
+
+    #[test]
+    fn whatever_step_fails_the_message_is_there_whole_or_not_at_all() {
+        for stops in [false, true] {
+            for step in 0..12 {
+                let dir = maildir();
+                let (result, _) = with_fault(dir.path(), step, stops);
+                let new = entries(dir.path(), "new");
+                for path in &new {
+                    assert_eq!(std::fs::metadata(path).unwrap().len(), 3 * BUFFER as u64, "step {step}");
+                }
+                match result {
+                    Ok(done) => assert_eq!(new, [done.path], "step {step}"),
+                    // A machine that stops between link and the answer may leave the message in new:
+                    // it comes a second time then, which is better than not at all.
+                    Err(_) if stops => assert!(new.len() <= 1),
+                    Err(_) => assert!(new.is_empty() && entries(dir.path(), "tmp").is_empty(), "step {step}"),
+                }
+            }
+        }
     }
 }

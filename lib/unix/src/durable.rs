@@ -79,29 +79,6 @@ impl Durability {
         }
         sync_directory(parent(entry))
     }
-
-    /// Gives the finished file `temporary` the name `path`, which must not exist yet.
-    ///
-    /// | step | if the machine stops right after |
-    /// |---|---|
-    /// | the contents of `temporary` are forced out (by the caller) | a stray temporary file |
-    /// | `path` is linked | either name or both; contents whole |
-    /// | the directory of `path` is forced out | `path` is there for good |
-    /// | `temporary` is removed | done |
-    ///
-    /// # Errors
-    /// `path` exists, or a step failed; neither name is left behind then.
-    pub fn publish(self, temporary: &Path, path: &Path) -> io::Result<()> {
-        let result = std::fs::hard_link(temporary, path).and_then(|()| {
-            self.sync_parent(path).inspect_err(|_| {
-                // It may or may not have reached the disk: take it back, so that "failed" is true.
-                let _ = std::fs::remove_file(path);
-            })
-        });
-        // A second name of a published file is only litter.
-        let _ = std::fs::remove_file(temporary);
-        result
-    }
 }
 
 /// Forces a directory out.
@@ -304,6 +281,29 @@ impl<'f> Disk<'f> {
         self.faults.before(Step::SyncDirectory, parent(entry))?;
         self.durability.sync_parent(entry)
     }
+
+    /// Gives the finished file `temporary` the name `path`, which must not exist yet.
+    ///
+    /// | step | if the machine stops right after |
+    /// |---|---|
+    /// | the contents of `temporary` are forced out (by the caller) | a stray temporary file |
+    /// | `path` is linked | either name or both; contents whole |
+    /// | the directory of `path` is forced out | `path` is there for good |
+    /// | `temporary` is removed | done |
+    ///
+    /// # Errors
+    /// `path` exists, or a step failed; neither name is left behind then.
+    pub fn publish(self, temporary: &Path, path: &Path) -> io::Result<()> {
+        let result = self.link(temporary, path).and_then(|()| {
+            self.sync_parent(path).inspect_err(|_| {
+                // It may or may not have reached the disk: take it back, so that "failed" is true.
+                let _ = self.unlink(path);
+            })
+        });
+        // A second name of a published file is only litter.
+        let _ = self.unlink(temporary);
+        result
+    }
 }
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
@@ -366,9 +366,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (temporary, path) = (dir.path().join("t"), dir.path().join("f"));
         write_new(&temporary, b"one", 0o600, None).unwrap();
-        Durability::default().publish(&temporary, &path).unwrap();
+        Disk::new(Durability::default()).publish(&temporary, &path).unwrap();
         write_new(&temporary, b"two", 0o600, None).unwrap();
-        let error = Durability::default().publish(&temporary, &path).unwrap_err();
+        let error = Disk::new(Durability::default()).publish(&temporary, &path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
         assert!(!temporary.exists());
