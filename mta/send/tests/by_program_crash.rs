@@ -146,3 +146,66 @@ fn thousands_of_messages_go_through_a_small_queue() {
     let log = tree.stop();
     assert_eq!(log.matches("end msg ").count(), many);
 }
+
+/// System calls that change something or wait for somebody.
+const CALLS: [&str; 7] = ["openat", "write", "pwrite64", "fsync", "unlink", "poll", "read"];
+/// Of calls that are made often, every so manieth is met.
+const STRIDE: usize = 9;
+
+/// One message with a recipient that fails and one that does not, and a kill in the middle of its
+/// way. Was the kill too late to meet it? Else, was something done twice?
+fn one_kill(kill: (&'static str, &'static str, usize)) -> Option<bool> {
+    let fail = || common::always(Verdict::Failure, "no such user");
+    let what = format!("{kill:?}");
+    let mut site = Site::new(&[("locals", "here.example\n")]);
+    let kept = site.fake_queue();
+    let id = site.inject("s@x", &["a@here.example", "b@far.example"], "x\n");
+    let mut tree = Tree::killing(&site, kill, fail(), common::succeed());
+    until(PATIENCE, &what, || site.is_empty() || common::has_ended(tree.send));
+    let came_through = !common::has_ended(tree.send);
+    let mut trees = Vec::new();
+    if came_through {
+        trees.push(tree);
+    } else {
+        tree.wait_for_end();
+        // What is marked is never repeated.
+        let sorted = !site.queue.path(Part::Todo, id).exists();
+        let marked = Channel::BOTH.map(|c| {
+            let record = std::fs::read(site.queue.path(Part::Recipients(c), id));
+            record.map_or(sorted, |bytes| bytes.starts_with(b"D"))
+        });
+        let second = Tree::start(&site, fail(), common::succeed());
+        second.wait_for_log("info: qmail-send: pid");
+        until(PATIENCE, &what, || is_idle(&site));
+        for (marked, tries) in marked.into_iter().zip([second.local.count(), second.remote.count()]) {
+            assert!(!marked || tries == 0, "{what}: a recipient that was marked is tried again");
+        }
+        trees.extend([tree, second]);
+    }
+    let local: usize = trees.iter().map(|t| t.local.count()).sum();
+    let remote: usize = trees.iter().map(|t| t.remote.count()).sum();
+    let bounces = std::fs::read_dir(&kept).unwrap().map(|e| e.unwrap().path());
+    let bounces = bounces.filter(|p| p.extension().is_some_and(|e| e == "env")).count();
+    let all = [local, remote, bounces];
+    assert!(all.iter().all(|n| (1..=2).contains(n)), "{what}: {all:?}");
+    (!came_through).then_some(all != [1, 1, 1])
+}
+
+#[test]
+fn a_kill_before_any_system_call_of_any_program_loses_nothing() {
+    for program in Tree::NAMES {
+        let (mut kills, mut repeated) = (0, 0);
+        for call in CALLS {
+            let often = ["openat", "read", "poll"].contains(&call);
+            let mut nth = 1;
+            while let Some(twice) = one_kill((program, call, nth)) {
+                kills += 1;
+                repeated += usize::from(twice);
+                nth += if often { STRIDE } else { 1 };
+                assert!(nth < 1000, "{program} never comes through");
+            }
+        }
+        println!("{program}: {kills} kills, {repeated} with something repeated");
+        assert!(kills >= 5, "{program}: {kills} kills only");
+    }
+}

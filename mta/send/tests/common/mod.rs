@@ -251,19 +251,50 @@ impl Tree {
 
     /// Answers come only when `hold` deliveries are open at once on the local channel.
     pub(crate) fn holding(site: &Site, hold: usize) -> Self {
-        Self::build(site, 500, hold, succeed(), succeed())
+        Self::build(site, (500, hold), None, succeed(), succeed())
     }
+
+    /// One of the programs (`Self::NAMES`) is killed before the nth time it makes a system call.
+    pub(crate) fn killing(
+        site: &Site,
+        kill: (&'static str, &'static str, usize),
+        local: Behaviour,
+        remote: Behaviour,
+    ) -> Self {
+        Self::build(site, (500, 0), Some(kill), local, remote)
+    }
+
+    /// What can be killed; the first qmail-clean serves qmail-send, the second one todo-proc.
+    pub(crate) const NAMES: [&'static str; 4] =
+        ["qmail-send", "todo-proc", "qmail-clean", "qmail-clean of todo-proc"];
 
     pub(crate) fn with_maximum(site: &Site, maximum: u16, local: Behaviour, remote: Behaviour) -> Self {
-        Self::build(site, maximum, 0, local, remote)
+        Self::build(site, (maximum, 0), None, local, remote)
     }
 
-    fn build(site: &Site, maximum: u16, hold: usize, local: Behaviour, remote: Behaviour) -> Self {
-        let launch = |program: &str, fds: &[(&OwnedFd, i32)]| {
-            let mut launch = Launch::new(site.bin().join(program))
-                .env_exactly(site.environment.iter().cloned())
-                .directory("/")
-                .identity(Uid::from_raw(USER), Gid::from_raw(USER), vec![]);
+    fn build(
+        site: &Site,
+        (maximum, hold): (u16, usize),
+        kill: Option<(&'static str, &'static str, usize)>,
+        local: Behaviour,
+        remote: Behaviour,
+    ) -> Self {
+        let launch = |name: &str, fds: &[(&OwnedFd, i32)]| {
+            let path = site.bin().join(name.split(' ').next().unwrap());
+            let launch = match kill {
+                Some((victim, call, nth)) if victim == name => {
+                    let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+                    Launch::new("/usr/bin/strace")
+                        .args(["-qq", "-o", "/dev/null", "-e", &inject])
+                        .args([path])
+                }
+                _ => Launch::new(path),
+            };
+            let mut launch = launch.env_exactly(site.environment.iter().cloned()).directory("/").identity(
+                Uid::from_raw(USER),
+                Gid::from_raw(USER),
+                vec![],
+            );
             for (fd, number) in fds {
                 launch = launch.descriptor(fd.as_fd(), *number).unwrap();
             }
@@ -282,7 +313,7 @@ impl Tree {
         let (from_todo_r, from_todo_w) = pair();
         let cleaners = [
             launch("qmail-clean", &[(&clean_r, 0), (&answer_w, 1)]),
-            launch("qmail-clean", &[(&clean2_r, 0), (&answer2_w, 1)]),
+            launch("qmail-clean of todo-proc", &[(&clean2_r, 0), (&answer2_w, 1)]),
         ];
         let todo =
             launch("todo-proc", &[(&to_todo_r, 0), (&from_todo_w, 1), (&clean2_w, 2), (&answer2_r, 3)]);
@@ -371,13 +402,16 @@ impl Tree {
     }
 }
 
+/// Has this child ended, without taking its ending away?
+pub(crate) fn has_ended(pid: Pid) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(pid), flags), Ok(WaitStatus::StillAlive))
+}
+
 #[track_caller]
 fn wait_within(pid: Pid, what: &str) -> Ending {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    until(PATIENCE, what, || {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        !matches!(waitid(Id::Pid(pid), flags), Ok(nix::sys::wait::WaitStatus::StillAlive))
-    });
+    until(PATIENCE, what, || has_ended(pid));
     wait_for(pid).unwrap()
 }
 
