@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Instance, Ports, State, TryAccount, services, tree};
+use super::{Instance, Ports, State, TryAccount, proof, services, tree};
 
 /// The JSON object of a running instance.
 #[derive(Debug, Serialize)]
@@ -101,24 +101,34 @@ fn by_hand(instance: &Instance, state: &State) -> String {
     }
     let (smtp, submission) = (state.ports.smtp, state.ports.submission);
     let [alice, bob, ..] = state.accounts.as_slice() else { return text };
-    let _ = write!(
-        text,
-        "\ntry by hand:\n  \
-         swaks --server 127.0.0.1:{smtp} --from {} --to {}\n  \
-         swaks --server 127.0.0.1:{submission} --tls --auth-user {} --auth-password {} --from {} --to {}\n  \
-         {dir}/enter getent passwd {}\n  \
-         {dir}/enter pamtester indimail-try {} authenticate acct_mgmt\n  \
-         {dir}/enter qmail-qread\n  \
-         ls {}/new\n",
-        bob.address,
-        alice.address,
-        bob.address,
-        bob.password,
-        bob.address,
-        alice.address,
-        alice.address,
-        alice.address,
-        alice.maildir.display()
-    );
+    text.push_str("\ntry by hand:\n");
+    let mut say = |command: String| {
+        let _ = writeln!(text, "  {command}");
+    };
+    if proof::is_installed("swaks") {
+        say(format!("swaks --server 127.0.0.1:{smtp} --from {} --to {}", bob.address, alice.address));
+        say(format!(
+            "swaks --server 127.0.0.1:{submission} --tls --auth-user {} --auth-password {} --from {} --to {}",
+            bob.address, bob.password, bob.address, alice.address
+        ));
+    } else {
+        say(format!(
+            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/{smtp}; printf \"%s\\r\\n\" \"HELO me\" \"MAIL FROM:<{}>\" \
+             \"RCPT TO:<{}>\" DATA \"Subject: hi\" \"\" hi . QUIT >&3; cat <&3'",
+            bob.address, alice.address
+        ));
+        say(format!("echo hi | {dir}/enter qmail-inject -f {} {}", bob.address, alice.address));
+    }
+    say(format!("{dir}/enter getent passwd {}", alice.address));
+    if proof::is_installed("pamtester") {
+        say(format!("{dir}/enter pamtester indimail-try {} authenticate acct_mgmt", alice.address));
+    } else {
+        say(format!(
+            "{dir}/enter setpriv --reuid=65534 --regid=65534 --clear-groups su -s /bin/sh {} -c id",
+            alice.address
+        ));
+    }
+    say(format!("{dir}/enter qmail-qread"));
+    say(format!("ls {}/new", alice.maildir.display()));
     text
 }
