@@ -38,7 +38,7 @@ pub struct Group {
 }
 
 /// A shadow record; ages in days, `None` for an empty field.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Shadow {
     /// Login name.
     pub name: Vec<u8>,
@@ -130,6 +130,14 @@ impl Record for Group {
 
     fn size(&self) -> usize {
         3 * 2 + 8 + self.name.len() + self.members.iter().map(|m| m.len() + 2).sum::<usize>()
+    }
+}
+
+/// Hashes stay out of every log.
+impl std::fmt::Debug for Shadow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash = if self.password == b"*" { "*" } else { "(hidden)" };
+        write!(f, "Shadow({} {hash} {:?})", self.name.escape_ascii(), self.days())
     }
 }
 

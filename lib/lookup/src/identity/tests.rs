@@ -48,6 +48,12 @@ fn a_record_with_bytes_that_break_passwd_is_refused() {
 }
 
 #[test]
+fn hashes_are_not_printed() {
+    let shadow = Shadow { password: b"$6$hidden".to_vec(), ..Shadow::default() };
+    assert!(!format!("{:?}", Reply::Shadow(shadow)).contains("$6$"));
+}
+
+#[test]
 fn an_empty_page_must_be_the_last() {
     let bytes = encoded(|o| Reply::Users(Page { records: vec![], next: b"again".to_vec() }).encode(o));
     let request = Request::Page { map: Map::Passwd, cursor: b"" };
