@@ -366,8 +366,9 @@ fn a_lookup_daemon_that_hangs_costs_its_deadline_and_no_more() {
 
 #[test]
 fn variables_do_what_they_say() {
-    // Variables, commands, and how the last reply begins.
-    let cases: [(&[(&str, &str)], &[&str], &str); 13] = [
+    /// Variables, commands, and how the last reply begins.
+    type Case = (&'static [(&'static str, &'static str)], &'static [&'static str], &'static str);
+    let cases: [Case; 13] = [
         (&[("DISABLE_VRFY", "")], &["VRFY u"], "502"),
         (&[("DISABLE_HELP", "")], &["HELP"], "502"),
         (&[], &["VRFY u"], "252"),
