@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use unix::child::Ending;
 
 /// A world around the machine: one service, one script, a clock. It panics when the machine asks for
 /// something impossible.
