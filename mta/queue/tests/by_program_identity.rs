@@ -1,28 +1,17 @@
 //! Who the caller is, by names that are looked up when the program runs.
 
+mod common;
+
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
+use common::make_queue;
 use e2e::kit::{Etc, Output, run, set_mode};
-use mta_queue::layout::{DIRECTORIES, Part, Queue, Shape, ids_in};
+use mta_queue::layout::{Part, Queue, ids_in};
 
 struct Site {
     dir: tempfile::TempDir,
     etc: Etc,
-}
-
-fn make_queue(root: &Path, uid: u32, gid: u32) -> Queue {
-    let queue = Queue::new(root, Shape { split: 1, bigtodo: false });
-    for row in DIRECTORIES {
-        let split = row.part.into_iter().filter(|p| p.is_split(queue.shape()));
-        let below = split.flat_map(|p| queue.directories(p)).map(|(_, d)| d);
-        for directory in std::iter::once(root.join(row.name)).chain(below) {
-            std::fs::create_dir_all(&directory).unwrap();
-            chown(&directory, Some(uid), Some(gid)).unwrap();
-            set_mode(&directory, row.mode);
-        }
-    }
-    queue
 }
 
 impl Site {
@@ -67,7 +56,7 @@ fn only_message(queue: &Queue) -> String {
 #[test]
 fn fix_13_alias_and_qmails_are_known_by_name_at_run_time() {
     let site = Site::new();
-    let queue = make_queue(&site.path("queue1"), site.etc.uid("qmailq"), site.etc.gid("qmail"));
+    let queue = make_queue(&site.path("queue1"), 1, site.etc.uid("qmailq"), site.etc.gid("qmail"));
     for (user, wanted) in [("alias", "(invoked by alias); "), ("qmails", "(invoked for bounce); ")] {
         site.inject(queue.root(), site.etc.uid(user), site.etc.gid("nofiles"), "4242").ok();
         let text = only_message(&queue);
@@ -81,7 +70,7 @@ fn fix_13_alias_and_qmails_are_known_by_name_at_run_time() {
 fn fix_37b_mail_users_and_members_of_the_group_may_choose_and_others_may_not() {
     let site = Site::new();
     // Owned by somebody else: chosen by a trusted caller it is reached, and found to be unusable (87).
-    let queue = make_queue(&site.path("queue1"), 61_010, 61_010);
+    let queue = make_queue(&site.path("queue1"), 1, 61_010, 61_010);
     set_mode(queue.root(), 0o777);
     let nofiles = site.etc.gid("nofiles");
     let inject = |uid, groups: &str| site.inject(queue.root(), uid, nofiles, groups).code;

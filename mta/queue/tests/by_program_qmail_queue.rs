@@ -1,5 +1,7 @@
 //! The real qmail-queue: descriptors, exit codes, privileges, full disks, sudden deaths.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::kit::{run, set_mode};
-use mta_queue::layout::{DIRECTORIES, MessageId, Part, Queue, Shape, ids_in};
+use mta_queue::layout::{MessageId, Part, Queue, ids_in};
 use proptest::prelude::*;
 use unix::child::{Ending, Launch, wait_for};
 use unix::fd::Raw;
@@ -25,25 +27,9 @@ struct Site {
 }
 
 fn make_queue(root: &Path) -> Queue {
-    let queue = Queue::new(root, Shape { split: 3, bigtodo: false });
-    for row in DIRECTORIES {
-        let mut all = vec![root.join(row.name)];
-        all.extend(
-            row.part
-                .into_iter()
-                .filter(|p| p.is_split(queue.shape()))
-                .flat_map(|p| queue.directories(p))
-                .map(|(_, d)| d),
-        );
-        for directory in all {
-            std::fs::create_dir_all(&directory).unwrap();
-            chown(&directory, Some(OWNER), Some(OWNER)).unwrap();
-            set_mode(&directory, row.mode);
-        }
-    }
-    let trigger = root.join("lock/trigger");
-    nix::unistd::mkfifo(&trigger, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
-    chown(&trigger, Some(OWNER), Some(OWNER)).unwrap();
+    let queue = common::make_queue(root, 3, OWNER, OWNER);
+    nix::unistd::mkfifo(&queue.trigger(), nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
+    chown(queue.trigger(), Some(OWNER), Some(OWNER)).unwrap();
     queue
 }
 
