@@ -4,7 +4,7 @@ mod kit;
 
 use std::fs;
 
-use kit::{Kit, alive, text, wait_for, wait_until};
+use kit::{Kit, alive, text, trapping, wait_for, wait_until};
 
 #[test]
 fn codes_of_svc() {
@@ -29,11 +29,8 @@ fn codes_of_svc() {
 #[test]
 fn waits() {
     let kit = Kit::new();
-    let dir = kit.service(
-        "slow",
-        "trap 'touch told; sleep 0.3; exit 0' TERM; touch ready; while :; do sleep 0.05; done",
-        None,
-    );
+    let run = trapping("trap 'touch told; sleep 0.3; exit 0' TERM; : > ready");
+    let dir = kit.service("slow", &run, None);
     kit.service("a", "exec sleep 1000", None);
     let _supervises = [kit.supervise("slow"), kit.supervise("a")];
     wait_until("the trap", || dir.join("ready").exists());
@@ -108,7 +105,7 @@ fn every_letter_arrives_as_its_signal() {
         .iter()
         .map(|s| format!("trap 'echo {s} >> got' {s}\n"))
         .collect();
-    let dir = kit.service("a", &format!("{traps}touch ready\nwhile :; do sleep 0.02; done"), None);
+    let dir = kit.service("a", &trapping(&format!("{traps}: > ready")), None);
     let _supervise = kit.supervise("a");
     wait_until("the traps", || dir.join("ready").exists());
     for (n, (letter, name)) in [
@@ -125,8 +122,8 @@ fn every_letter_arrives_as_its_signal() {
     .into_iter()
     .enumerate()
     {
-        kit.code("svc", &[letter, "a"]);
-        let got = wait_for("a signal", || text(dir.join("got")).lines().nth(n).map(str::to_owned));
+        assert_eq!(kit.code("svc", &[letter, "a"]), 0, "{letter}");
+        let got = wait_for(name, || text(dir.join("got")).lines().nth(n).map(str::to_owned));
         assert_eq!(got, name, "{letter}");
     }
     let pid = kit.wait_up("a");

@@ -273,6 +273,8 @@ fn shutdown_and_alert_scripts_get_exactly_their_arguments() {
     let first = kit.wait_up("a");
     signal(first, Signal::SIGKILL);
     let second = wait_for("a restart", || kit.pid("a").filter(|&p| p != first));
+    // Only then has it read its script, which is about to be another.
+    wait_until("the program itself", || text(format!("/proc/{second}/cmdline")).starts_with("sleep"));
     script(&dir.join("run"), "exit 7");
     kit.code("svc", &["-d", "-W", "a"]);
     kit.code("svc", &["-u", "a"]);

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
 
-use kit::{Kit, Running, alive, signal, text, wait_for, wait_until};
+use kit::{Kit, Running, alive, signal, text, trapping, wait_for, wait_until};
 use nix::sys::signal::Signal;
 
 fn scan(kit: &Kit) -> Running {
@@ -184,11 +184,7 @@ fn quit_leaves_everything_running() {
 fn a_killed_svscan_leaves_no_twins_and_the_next_one_stops_all() {
     let kit = Kit::new();
     fs::create_dir(kit.path("logs")).unwrap();
-    kit.service(
-        "sv/a",
-        "echo up; trap 'echo last words; exit 0' TERM; while :; do sleep 0.02; done",
-        Some(&logger(&kit, "a")),
-    );
+    kit.service("sv/a", &trapping("trap 'echo last words; exit 0' TERM; echo up"), Some(&logger(&kit, "a")));
     let mut first = scan(&kit);
     wait_until("the first line", || log_text(&kit, "a") == "up\n");
     let (service, log) = (kit.wait_up("sv/a"), kit.wait_up("sv/a/log"));

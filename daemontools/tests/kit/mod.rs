@@ -111,6 +111,13 @@ impl Drop for Kit {
     }
 }
 
+/// Script lines around traps: the shell idles without starting a program, because dash drops a
+/// signal that reaches it while it is in vfork.
+#[allow(dead_code, reason = "not every test program traps signals")]
+pub(crate) fn trapping(traps: &str) -> String {
+    format!("[ -p idle ] || mkfifo idle\nexec 3<>idle\n{traps}\nwhile :; do read -r x <&3; done")
+}
+
 /// A script with `#!/bin/sh` in front.
 pub(crate) fn script(path: &Path, text: &str) {
     let beside = path.with_extension("new");
