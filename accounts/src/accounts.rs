@@ -2,7 +2,7 @@
 
 use crate::{
     Account, AccountStore, Added, Address, Answer, Domain, DomainName, Domains, Event, Limits, Settings,
-    UnixIds, open_store,
+    StorePool, UnixIds,
 };
 
 /// An account with what its domain adds to it.
@@ -14,6 +14,27 @@ pub struct Entry {
     pub ids: UnixIds,
     /// Its domain, under the name that was asked for.
     pub domain: Domain,
+}
+
+/// Opens the same accounts for many workers, whose connections are of one [`StorePool`].
+#[derive(Debug, Clone)]
+pub struct AccountsPool {
+    stores: StorePool,
+    domains: Domains,
+}
+
+impl AccountsPool {
+    /// The accounts these settings name. Nothing is opened yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self { stores: StorePool::new(&settings.store), domains: Domains::new(&settings.assign_dir) }
+    }
+
+    /// The accounts for one worker. Nothing is opened before the first question.
+    #[must_use]
+    pub fn open(&self) -> Accounts {
+        Accounts::new(self.stores.open(), self.domains.clone())
+    }
 }
 
 /// All accounts of this host. One value for each worker: it holds one connection.
@@ -32,10 +53,11 @@ impl std::fmt::Debug for Accounts {
 }
 
 impl Accounts {
-    /// The accounts these settings name. Nothing is opened before the first question.
+    /// The accounts these settings name, with a connection of their own. Nothing is opened before the first
+    /// question.
     #[must_use]
     pub fn open(settings: &Settings) -> Self {
-        Self::new(open_store(&settings.store), Domains::new(&settings.assign_dir))
+        AccountsPool::new(settings).open()
     }
 
     /// The accounts of any store.

@@ -5,7 +5,7 @@
 //!                   │
 //!                   └──────► AccountStore    rows: accounts, aliases, limits, last logins
 //!                             ├─ SQLite      (the default: one file)
-//!                             └─ MySQL/MariaDB
+//!                             └─ MySQL/MariaDB (the connections of a daemon's workers: one pool)
 //!   password                 verify and create: crypt(3) schemes, argon2id, SCRAM secrets
 //!   Editor                   changes to users/assign and the control files of a domain
 //! ```
@@ -36,7 +36,7 @@ mod quota;
 mod settings;
 mod store;
 
-pub use accounts::{Accounts, Entry, Page};
+pub use accounts::{Accounts, AccountsPool, Entry, Page};
 pub use address::{Address, DomainName};
 pub use domains::{Domain, Domains, Editor};
 pub use error::{Answer, Invalid, Unavailable};
@@ -46,4 +46,4 @@ pub use maildir::Quota;
 pub use model::{Account, SecretBytes, SyncState, UnixIds};
 pub use quota::parse_quota;
 pub use settings::{HostMysql, MySqlServer, Settings, StoreKind, StoreSettings, Timeouts};
-pub use store::{AccountStore, Added, Event, Service, create_store, open_store};
+pub use store::{AccountStore, Added, Event, Service, StorePool, create_store, open_store};

@@ -35,6 +35,9 @@ pub struct StoreSettings {
     pub kind: StoreKind,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// Connections to a server at a time, of all stores of one [`crate::StorePool`]; 1 unless set. A daemon
+    /// sets the number of its workers, each of which keeps one.
+    pub connections: usize,
 }
 
 /// The kinds of stores.
@@ -49,7 +52,7 @@ pub enum StoreKind {
 /// Longest waits for a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection.
+    /// For a connection to a server, and before that for its turn in a pool.
     pub connect: Duration,
     /// For an answer, or for another process's write to an SQLite file to end.
     pub read: Duration,
@@ -118,13 +121,14 @@ impl StoreSettings {
         Ok(Self {
             kind: StoreKind::MySql(MySqlServer { host, database, authority }),
             timeouts: Timeouts::default(),
+            connections: 1,
         })
     }
 
     /// An SQLite file.
     #[must_use]
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { kind: StoreKind::Sqlite(path.into()), timeouts: Timeouts::default() }
+        Self { kind: StoreKind::Sqlite(path.into()), timeouts: Timeouts::default(), connections: 1 }
     }
 
     /// Names the store for messages: no secret in it.

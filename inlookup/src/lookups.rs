@@ -46,7 +46,7 @@ impl Lookups {
     /// A thread cannot be started.
     pub fn new(settings: Settings, peers: Peers, statistics: Arc<Statistics>, log: Log) -> io::Result<Self> {
         let log = Arc::new(log);
-        let store = Arc::new(Store::new(settings.places, settings.accounts));
+        let store = Arc::new(Store::new(settings.places, &settings.accounts));
         let notes = Notes::start(settings.notes, writer(Arc::clone(&store), Arc::clone(&log)))?;
         Ok(Self {
             shared: Arc::new(Shared::new(settings.cache, settings.limits, settings.relay_lifetime)),

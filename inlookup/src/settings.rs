@@ -96,6 +96,8 @@ pub struct Places {
     pub assigndir: PathBuf,
     /// How long to wait for the store.
     pub timeouts: accounts::Timeouts,
+    /// Connections to the store.
+    pub connections: usize,
 }
 
 impl Places {
@@ -106,6 +108,7 @@ impl Places {
     pub fn accounts(&self) -> Result<accounts::Settings, accounts::Unavailable> {
         let mut settings = accounts::Settings::load(&self.control, &self.domaindir, &self.assigndir)?;
         settings.store.timeouts = self.timeouts;
+        settings.store.connections = self.connections;
         Ok(settings)
     }
 }
@@ -171,7 +174,11 @@ impl Settings {
         let control = |name| Source { control: Some(name), ..Source::default() };
         let read = seconds(loader.number("timeout read", control("timeoutread"), 4, 1..=60));
         let write = seconds(loader.number("timeout write", control("timeoutwrite"), 4, 1..=60));
+        let workers = count(loader.number("workers", option("i"), 4, 1..=256));
+        let hashers = count(loader.number("password workers", option("a"), 2, 1..=256));
         let places = Places {
+            // One more for the thread that notes logins.
+            connections: workers.saturating_add(hashers).saturating_add(1),
             timeouts: accounts::Timeouts { connect: write, read, write },
             control: loader.control().clone(),
             domaindir: loader.path("domaindir", variable("DOMAINDIR"), "/var/indimail"),
@@ -192,8 +199,8 @@ impl Settings {
             places,
             accounts,
             socket: loader.path("socket", variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
-            workers: count(loader.number("workers", option("i"), 4, 1..=256)),
-            hashers: count(loader.number("password workers", option("a"), 2, 1..=256)),
+            workers,
+            hashers,
             verbose: parsed.flag("v"),
             cache: CacheSettings {
                 positive: seconds(loader.number("ttl", variable("INLOOKUP_TTL"), 300, 0..=86_400)),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use accounts::{Accounts, Unavailable};
+use accounts::{Accounts, AccountsPool, Unavailable};
 
 use crate::settings::Places;
 
@@ -11,7 +11,7 @@ use crate::settings::Places;
 #[derive(Debug)]
 pub struct Store {
     places: Places,
-    settings: RwLock<accounts::Settings>,
+    pool: RwLock<AccountsPool>,
     /// Counts reloads; what was opened in an older generation is to be opened anew.
     generation: AtomicU64,
 }
@@ -27,15 +27,15 @@ pub struct Opened<T> {
 impl Store {
     /// The store of these settings, which were read from `places`.
     #[must_use]
-    pub fn new(places: Places, settings: accounts::Settings) -> Self {
-        Self { places, settings: RwLock::new(settings), generation: AtomicU64::new(0) }
+    pub fn new(places: Places, settings: &accounts::Settings) -> Self {
+        Self { places, pool: RwLock::new(AccountsPool::new(settings)), generation: AtomicU64::new(0) }
     }
 
     /// Opens the accounts.
     pub fn open<T>(&self, make: impl FnOnce(Accounts) -> T) -> Opened<T> {
         let generation = self.generation.load(Ordering::Acquire);
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        Opened { generation, value: make(Accounts::open(&settings)) }
+        let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner);
+        Opened { generation, value: make(pool.open()) }
     }
 
     /// Was it opened before the last reload?
@@ -50,7 +50,8 @@ impl Store {
     pub fn reload(&self) -> Result<String, Unavailable> {
         let settings = self.places.accounts()?;
         let name = settings.store.describe();
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        let pool = AccountsPool::new(&settings);
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool;
         self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(name)
     }

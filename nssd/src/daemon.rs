@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use accounts::Accounts;
+use accounts::{Accounts, AccountsPool};
 use lookup::identity::{Reply, Request};
 use program::{Exit, Invocation};
 use serve::{Answer, Breaker, Counters, Frame, Front, Peer, SIGNALS_OBEYED, Service, Stopped};
@@ -100,8 +100,9 @@ fn run(
         ),
     );
     let daemon = Arc::new(Daemon {
+        workers: settings.threads,
         answers: Answers::new(settings.rules),
-        accounts: Mutex::new(settings.accounts),
+        accounts: Mutex::new(AccountsPool::new(&settings.accounts)),
         breaker: Arc::new(Breaker::new(settings.timeout / 2, REST)),
         administrators,
         statistics: Arc::clone(&front.statistics),
@@ -118,9 +119,11 @@ fn run(
 }
 
 struct Daemon {
+    /// As many connections, also after a reload: it starts and stops no worker.
+    workers: usize,
     answers: Answers,
-    /// Where workers connect to, until the next reload.
-    accounts: Mutex<accounts::Settings>,
+    /// Where workers get their connections, until the next reload.
+    accounts: Mutex<AccountsPool>,
     breaker: Arc<Breaker>,
     administrators: Vec<Uid>,
     statistics: Arc<serve::Statistics>,
@@ -137,8 +140,8 @@ struct Worker {
 
 impl Daemon {
     fn open(&self) -> Guarded<Accounts> {
-        let settings = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        Guarded::new(Accounts::open(&settings), Arc::clone(&self.breaker))
+        let pool = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        Guarded::new(pool.open(), Arc::clone(&self.breaker))
     }
 
     /// Warns, but not about everything all the time.
@@ -228,8 +231,10 @@ impl Service for Daemon {
 
     fn reload(&self) {
         match (self.reread)() {
-            Some(settings) => {
-                *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = settings.accounts;
+            Some(mut settings) => {
+                settings.accounts.store.connections = self.workers;
+                let pool = AccountsPool::new(&settings.accounts);
+                *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = pool;
                 self.answers.reload(settings.rules);
                 self.log.line(Level::Notice, "configuration read again, answers forgotten");
             }

@@ -252,6 +252,7 @@ impl Reading<'_> {
         // A store that hangs must not hold a worker much longer than anybody waits for it.
         accounts.store.timeouts.connect = timeout.min(accounts.store.timeouts.connect);
         accounts.store.timeouts.read = timeout.min(accounts.store.timeouts.read);
+        accounts.store.connections = threads;
         Some(Settings {
             socket,
             level,

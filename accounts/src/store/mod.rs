@@ -168,17 +168,46 @@ pub trait AccountStore: Send {
     fn ping(&mut self) -> Answer<()>;
 }
 
-/// The store these settings name. Nothing is touched before the first question.
-#[must_use]
-pub fn open_store(settings: &StoreSettings) -> Box<dyn AccountStore> {
-    match &settings.kind {
-        StoreKind::Sqlite(path) => {
-            Box::new(sql::SqlStore::new(sqlite::Sqlite::new(path.clone(), settings.timeouts)))
-        }
-        StoreKind::MySql(server) => {
-            Box::new(sql::SqlStore::new(mysql::MySql::new(server.clone(), settings.timeouts)))
+/// Opens stores of the same settings, one for each worker. On a MySQL server their connections are of one
+/// pool: together they never have more than [`StoreSettings::connections`].
+#[derive(Debug, Clone)]
+pub struct StorePool(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Sqlite(std::path::PathBuf, crate::Timeouts),
+    MySql(mysql::Shared),
+}
+
+impl StorePool {
+    /// A pool without connections yet.
+    #[must_use]
+    pub fn new(settings: &StoreSettings) -> Self {
+        Self(match &settings.kind {
+            StoreKind::Sqlite(path) => Kind::Sqlite(path.clone(), settings.timeouts),
+            StoreKind::MySql(server) => {
+                Kind::MySql(mysql::Shared::new(server.clone(), settings.timeouts, settings.connections))
+            }
+        })
+    }
+
+    /// A store. It connects on its first question and keeps the connection until it is dropped; when all
+    /// are in use it waits for one, at most [`crate::Timeouts::connect`], and then cannot tell.
+    #[must_use]
+    pub fn open(&self) -> Box<dyn AccountStore> {
+        match &self.0 {
+            Kind::Sqlite(path, timeouts) => {
+                Box::new(sql::SqlStore::new(sqlite::Sqlite::new(path.clone(), *timeouts)))
+            }
+            Kind::MySql(shared) => Box::new(sql::SqlStore::new(mysql::MySql::new(shared.clone()))),
         }
     }
+}
+
+/// The store these settings name, with a pool of its own. Nothing is touched before the first question.
+#[must_use]
+pub fn open_store(settings: &StoreSettings) -> Box<dyn AccountStore> {
+    StorePool::new(settings).open()
 }
 
 /// Creates what the store consists of (the SQLite file, the database and its tables) where it is

@@ -2,6 +2,7 @@
 
 mod mariadb;
 mod mariadb_only;
+mod mariadb_pool;
 mod sqlite_only;
 mod suite;
 

@@ -28,5 +28,5 @@ pub(crate) fn settings(line: &str, database: &str) -> StoreSettings {
         database: database.to_owned(),
         authority: None,
     };
-    StoreSettings { kind: StoreKind::MySql(server), timeouts: Timeouts::default() }
+    StoreSettings { kind: StoreKind::MySql(server), timeouts: Timeouts::default(), connections: 1 }
 }

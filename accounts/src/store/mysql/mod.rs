@@ -1,14 +1,17 @@
-//! MySQL and MariaDB, through one connection with a cache of prepared statements.
+//! MySQL and MariaDB. A store has one connection of a shared [`pool`], with a cache of prepared statements.
 //!
-//! Every wait has a timeout. A connection on which anything unexpected happened is dropped; the next
-//! question makes a new one. The session is strict (a value too long is an error, not a shorter value)
+//! Every wait has a timeout. A connection on which anything unexpected happened is ended; the next
+//! question takes another one. The session is strict (a value too long is an error, not a shorter value)
 //! and counts matched rows.
+
+mod pool;
 
 use std::fmt::Display;
 
 use mysql::consts::CapabilityFlags;
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder, Params, SslOpts};
+use mysql::{Conn, OptsBuilder, Params, PooledConn, SslOpts};
+use pool::{NoConnection, Pool};
 
 use super::driver::{Row, Sql, SqlError, Value};
 use super::table::{Dialect, Table};
@@ -29,31 +32,66 @@ const SESSION: [&str; 2] = [
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 ];
 
-/// A server, connected to on first use.
-pub(crate) struct MySql {
+/// A server, and what the stores of this process use to reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
     server: MySqlServer,
     timeouts: Timeouts,
-    connection: Option<Conn>,
+    pool: Pool,
+}
+
+impl Shared {
+    /// At most `connections` at a time; none yet.
+    pub(crate) fn new(server: MySqlServer, timeouts: Timeouts, connections: usize) -> Self {
+        let pool = Pool::new(options(&server, timeouts, Some(&server.database)), connections);
+        Self { server, timeouts, pool }
+    }
+
+    fn take(&self) -> Answer<PooledConn> {
+        self.pool.take(self.timeouts.connect).map_err(|why| {
+            let why = match why {
+                NoConnection::AllInUse(limit) => {
+                    format!("all {limit} connections of this program are in use")
+                }
+                NoConnection::NotInTime => "no connection in time".to_owned(),
+                NoConnection::Options(why) => why,
+                NoConnection::Failed(e) => explain(&e),
+            };
+            unavailable(&self.server, why)
+        })
+    }
+}
+
+/// A store's part of a server: a connection, taken on first use.
+pub(crate) struct MySql {
+    shared: Shared,
+    connection: Option<PooledConn>,
+    in_transaction: bool,
 }
 
 impl MySql {
-    pub(crate) fn new(server: MySqlServer, timeouts: Timeouts) -> Self {
-        Self { server, timeouts, connection: None }
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared, connection: None, in_transaction: false }
     }
 
     fn unavailable(&self, why: impl Display) -> Unavailable {
-        unavailable(&self.server, why)
+        unavailable(&self.shared.server, why)
     }
 
-    fn run<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T, mysql::Error>) -> Result<T, SqlError> {
-        let fresh = self.connection.is_none();
-        if fresh {
-            let connection = connect(&self.server, self.timeouts, Some(&self.server.database))
-                .map_err(|e| self.unavailable(explain(&e)))?;
-            self.connection = Some(connection);
+    fn end_connection(&mut self) {
+        self.in_transaction = false;
+        if let Some(connection) = self.connection.take() {
+            pool::discard(connection);
         }
-        let Some(connection) = &mut self.connection else {
-            return Err(self.unavailable("not connected").into());
+    }
+
+    fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut PooledConn) -> Result<T, mysql::Error>,
+    ) -> Result<T, SqlError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.shared.take()?),
         };
         let error = match work(connection) {
             Ok(value) => return Ok(value),
@@ -71,10 +109,19 @@ impl MySql {
                 _ => return Err(unavailable.into()),
             }
         }
-        self.connection = None;
+        self.end_connection();
         let unavailable = self.unavailable(explain(&error));
-        // A connection that was idle may have died of age; one that is fresh, or timed out, would again.
-        Err(if fresh || timed_out(&error) { unavailable.into() } else { SqlError::Lost(unavailable) })
+        // A connection that was idle may have died of age; one that timed out would again.
+        Err(if timed_out(&error) { unavailable.into() } else { SqlError::Lost(unavailable) })
+    }
+}
+
+impl Drop for MySql {
+    fn drop(&mut self) {
+        // The next store must not find itself in a transaction of this one.
+        if self.in_transaction {
+            self.end_connection();
+        }
     }
 }
 
@@ -113,7 +160,7 @@ fn explain(error: &mysql::Error) -> String {
     }
 }
 
-fn connect(server: &MySqlServer, timeouts: Timeouts, database: Option<&str>) -> Result<Conn, mysql::Error> {
+fn options(server: &MySqlServer, timeouts: Timeouts, database: Option<&str>) -> OptsBuilder {
     let host = &server.host;
     let password = zeroize::Zeroizing::new(String::from_utf8_lossy(host.password.expose()).into_owned());
     let tls = host.tls.then(|| {
@@ -123,7 +170,7 @@ fn connect(server: &MySqlServer, timeouts: Timeouts, database: Option<&str>) -> 
             None => options,
         }
     });
-    let options = OptsBuilder::new()
+    OptsBuilder::new()
         .ip_or_hostname(Some(host.host.clone()))
         .tcp_port(host.port)
         .socket(host.socket.clone())
@@ -137,8 +184,7 @@ fn connect(server: &MySqlServer, timeouts: Timeouts, database: Option<&str>) -> 
         .read_timeout(Some(timeouts.read))
         .write_timeout(Some(timeouts.write))
         .additional_capabilities(CapabilityFlags::CLIENT_FOUND_ROWS)
-        .init(SESSION.to_vec());
-    Conn::new(options)
+        .init(SESSION.to_vec())
 }
 
 impl Sql for MySql {
@@ -159,18 +205,22 @@ impl Sql for MySql {
     }
 
     fn begin(&mut self) -> Result<(), SqlError> {
+        self.in_transaction = true;
         self.run(|c| c.query_drop("START TRANSACTION"))
     }
 
     fn commit(&mut self) -> Result<(), SqlError> {
-        self.run(|c| c.query_drop("COMMIT"))
+        self.run(|c| c.query_drop("COMMIT"))?;
+        self.in_transaction = false;
+        Ok(())
     }
 
     fn rollback(&mut self) {
         // Without a connection there is no transaction.
         if self.connection.as_mut().is_some_and(|c| c.query_drop("ROLLBACK").is_err()) {
-            self.connection = None;
+            self.end_connection();
         }
+        self.in_transaction = false;
     }
 
     fn create_missing(&mut self, for_writing: bool) -> Answer<()> {
@@ -199,16 +249,17 @@ impl Sql for MySql {
     }
 
     fn name(&self) -> String {
-        format!("mysql {}", self.server.host.place())
+        format!("mysql {}", self.shared.server.host.place())
     }
 }
 
 /// Creates the database and its tables where they are missing.
 pub(super) fn create(server: &MySqlServer, timeouts: Timeouts) -> Answer<()> {
     let fail = |e: mysql::Error| unavailable(server, explain(&e));
-    let mut connection = match connect(server, timeouts, Some(&server.database)) {
+    let connect = |database| Conn::new(options(server, timeouts, database));
+    let mut connection = match connect(Some(&server.database)) {
         Err(mysql::Error::MySqlError(e)) if e.code == 1049 => {
-            let mut c = connect(server, timeouts, None).map_err(fail)?;
+            let mut c = connect(None).map_err(fail)?;
             // Checked to be letters, digits and underscores when it was read.
             c.query_drop(format!("CREATE DATABASE IF NOT EXISTS `{}`", server.database)).map_err(fail)?;
             c.query_drop(format!("USE `{}`", server.database)).map_err(fail)?;
