@@ -12,14 +12,19 @@ const MODE: u32 = 0o644;
 /// A file larger than this is not edited.
 const LARGEST: u64 = 64 << 20;
 
-/// The lines of a file, comments included; none when it does not exist.
-pub(super) fn lines(path: &Path) -> io::Result<Vec<Vec<u8>>> {
-    let bytes = match std::fs::metadata(path) {
-        Ok(m) if m.len() > LARGEST => return Err(io::Error::other("larger than 64 MiB")),
-        Ok(_) => std::fs::read(path)?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(e),
-    };
+/// What is in a file; nothing when it does not exist.
+pub(super) fn text(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::metadata(path) {
+        Ok(m) if m.len() > LARGEST => Err(io::Error::other("larger than 64 MiB")),
+        Ok(_) => std::fs::read(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The lines of a file, comments included.
+fn lines(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let bytes = text(path)?;
     let mut lines: Vec<Vec<u8>> = bytes.split(|&b| b == b'\n').map(<[u8]>::to_vec).collect();
     if lines.last().is_some_and(Vec::is_empty) {
         lines.pop();
@@ -27,9 +32,13 @@ pub(super) fn lines(path: &Path) -> io::Result<Vec<Vec<u8>>> {
     Ok(lines)
 }
 
-/// Makes the file hold these lines, keeping owner and mode of an old one; `false` when it did already.
-pub(super) fn put(path: &Path, lines: &[Vec<u8>], owner: Owner) -> io::Result<bool> {
+fn put_lines(path: &Path, lines: &[Vec<u8>], owner: Owner) -> io::Result<bool> {
     let text: Vec<u8> = lines.iter().flat_map(|l| l.iter().copied().chain([b'\n'])).collect();
+    put(path, &text, owner)
+}
+
+/// Makes the file hold this text, keeping owner and mode of an old one; `false` when it did already.
+pub(super) fn put(path: &Path, text: &[u8], owner: Owner) -> io::Result<bool> {
     let (mode, owner) = match std::fs::metadata(path) {
         Ok(m) => {
             if std::fs::read(path)? == text {
@@ -46,11 +55,11 @@ pub(super) fn put(path: &Path, lines: &[Vec<u8>], owner: Owner) -> io::Result<bo
         }
         Err(e) => return Err(e),
     };
-    durable::replace(path, &text, mode, owner).map(|()| true)
+    durable::replace(path, text, mode, owner).map(|()| true)
 }
 
 /// The key of a line: what stands before the first colon, in lower case and without trailing blanks.
-pub(super) fn key(line: &[u8]) -> Vec<u8> {
+fn key(line: &[u8]) -> Vec<u8> {
     let line = control::trimmed(line);
     let end = line.iter().position(|&b| b == b':').unwrap_or(line.len());
     line[..end].to_ascii_lowercase()
@@ -63,7 +72,7 @@ pub(super) fn add(path: &Path, line: &[u8], owner: Owner) -> io::Result<bool> {
         return Ok(false);
     }
     all.push(line.to_vec());
-    put(path, &all, owner)
+    put_lines(path, &all, owner)
 }
 
 /// Removes every line with this key.
@@ -71,5 +80,5 @@ pub(super) fn remove(path: &Path, wanted: &[u8], owner: Owner) -> io::Result<boo
     let mut all = lines(path)?;
     let before = all.len();
     all.retain(|l| key(l) != wanted.to_ascii_lowercase());
-    if all.len() == before { Ok(false) } else { put(path, &all, owner) }
+    if all.len() == before { Ok(false) } else { put_lines(path, &all, owner) }
 }

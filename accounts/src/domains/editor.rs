@@ -26,6 +26,8 @@ use crate::{Answer, DomainName, Unavailable, UnixIds};
 
 /// So many domains stand in `rcpthosts`; the rest in `morercpthosts`, which is looked up by cdb.
 const RCPTHOSTS: usize = 50;
+/// A domain table without domains.
+const EMPTY: &[u8] = b".\n";
 /// How long another editor may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,10 +66,8 @@ impl Editor {
     pub fn remove(&self, name: &DomainName) -> Answer<()> {
         let _lock = self.lock()?;
         self.stop_accepting(name)?;
-        let assign = self.assign_dir.join("assign");
-        let wanted = format!("+{name}-");
-        self.at(&assign, |p| file::remove(p, wanted.as_bytes(), self.owner))?;
-        self.rebuild()
+        let line = assign::Match::Prefix(format!("{name}-").into_bytes());
+        self.edit_assignments(|text| assign::without_line(text, &line))
     }
 
     /// Stops accepting and routing mail for a domain; it stays in `users/assign`.
@@ -113,29 +113,22 @@ impl Editor {
         work(path).map_err(|e| Unavailable::new(path.display(), e))
     }
 
-    /// Adds or corrects the domain's line, before the final dot, and compiles the table.
+    /// Adds or corrects the domain's line and compiles the table.
     fn add_assignment(&self, name: &DomainName, ids: UnixIds, dir: &Path) -> Answer<()> {
         use std::os::unix::ffi::OsStrExt;
         let name = name.as_bytes();
         let line = assign::Line::of_domain(name, name, ids.uid, ids.gid, dir.as_os_str().as_bytes());
-        let text = control::trimmed(&line.to_text()).to_vec();
-        self.at(&self.assign_dir.join("assign"), |path| {
-            let mut lines = file::lines(path)?;
-            if lines.is_empty() {
-                lines.push(b".".to_vec());
-            }
-            lines.retain(|l| file::key(l) != file::key(&text));
-            // Without the dot the file was cut short, and what it lost is not for us to guess.
-            let dot = lines.iter().position(|l| l == b".").ok_or_else(|| {
-                io::Error::other("the final line that is a single dot is missing: the file is cut short")
-            })?;
-            lines.insert(dot, text.clone());
-            file::put(path, &lines, self.owner)
-        })?;
-        self.rebuild()
+        self.edit_assignments(|text| assign::with_line(text, &line))
     }
 
-    fn rebuild(&self) -> Answer<()> {
+    /// A text that is wrong stays as it is: what it lost is not for us to guess.
+    fn edit_assignments(&self, edit: impl FnOnce(&[u8]) -> Result<Vec<u8>, assign::TextError>) -> Answer<()> {
+        self.at(&self.assign_dir.join("assign"), |path| {
+            let old = file::text(path)?;
+            let old = if old.is_empty() { EMPTY.to_vec() } else { old };
+            let new = edit(&old).map_err(io::Error::other)?;
+            if new == EMPTY && !path.exists() { Ok(false) } else { file::put(path, &new, self.owner) }
+        })?;
         if !self.assign_dir.join("assign").exists() {
             return Ok(());
         }

@@ -10,6 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use assign::Assignments;
+
 use crate::{Answer, DomainName, Unavailable, UnixIds};
 
 pub use editor::Editor;
@@ -47,14 +49,14 @@ impl Domain {
 /// Reads the domain table. Every question reads the file that is there now.
 #[derive(Debug, Clone)]
 pub struct Domains {
-    cdb: PathBuf,
+    assign_dir: PathBuf,
 }
 
 impl Domains {
     /// The table in this directory (ASSIGNDIR).
     #[must_use]
     pub fn new(assign_dir: &Path) -> Self {
-        Self { cdb: assign_dir.join("cdb") }
+        Self { assign_dir: assign_dir.to_owned() }
     }
 
     /// The domain with this name in any case; a name that is not valid is no domain.
@@ -69,11 +71,9 @@ impl Domains {
         let Some(table) = self.open()? else {
             return Ok(None);
         };
-        let key = [b"!", name.as_bytes(), b"-"].concat();
-        match table.get(&key).map_err(|e| self.unavailable(e))? {
-            None => Ok(None),
-            Some(value) => self.read(name, &value),
-        }
+        let prefix = [name.as_bytes(), b"-"].concat();
+        let line = table.prefix(&prefix).map_err(unavailable)?;
+        line.and_then(|line| domain(&line)).transpose()
     }
 
     /// All domains, in the order of the assign file, alias domains among them.
@@ -85,35 +85,27 @@ impl Domains {
             return Ok(Vec::new());
         };
         let mut domains = Vec::new();
-        for record in table.records() {
-            let record = record.map_err(|e| self.unavailable(e))?;
-            let name = record.key.strip_prefix(b"!").and_then(|k| k.strip_suffix(b"-"));
-            if let Some(Ok(name)) = name.map(DomainName::parse) {
-                domains.extend(self.read(name, &record.value)?);
-            }
+        for line in table.lines() {
+            domains.extend(domain(&line.map_err(unavailable)?).transpose()?);
         }
         Ok(domains)
     }
 
-    fn open(&self) -> Answer<Option<cdb::Reader>> {
-        cdb::Reader::open(&self.cdb).map_err(|e| self.unavailable(e))
+    fn open(&self) -> Answer<Option<Assignments>> {
+        Assignments::open(&self.assign_dir).map_err(unavailable)
     }
+}
 
-    fn unavailable(&self, why: impl std::fmt::Display) -> Unavailable {
-        Unavailable::new(self.cdb.display(), why)
-    }
+fn unavailable(why: assign::Error) -> Unavailable {
+    Unavailable::new("domain table", why)
+}
 
-    /// A prefix that ends in `-` is a domain when nothing comes before the user name; `None` for others.
-    fn read(&self, name: DomainName, value: &[u8]) -> Answer<Option<Domain>> {
-        let entry = assign::Entry::decode(value)
-            .ok_or_else(|| self.unavailable(format!("the record of {name} makes no sense")))?;
-        if entry.dash != b"-" || !entry.ext.is_empty() {
-            return Ok(None);
-        }
-        let dir = PathBuf::from(OsStr::from_bytes(&entry.home));
-        let real = real_name(&name, &dir)?;
-        Ok(Some(Domain { name, real, dir, ids: UnixIds { uid: entry.uid, gid: entry.gid } }))
-    }
+/// The domain of a line; `None` when it is not a domain's.
+fn domain(line: &assign::Line) -> Option<Answer<Domain>> {
+    let name = DomainName::parse(&line.domain()?).ok()?;
+    let dir = PathBuf::from(OsStr::from_bytes(&line.entry.home));
+    let ids = UnixIds { uid: line.entry.uid, gid: line.entry.gid };
+    Some(real_name(&name, &dir).map(|real| Domain { name, real, dir, ids }))
 }
 
 /// The last component of what the directory links to, or the name itself when it is no link.

@@ -49,6 +49,23 @@ pub enum Error {
     },
 }
 
+fn key(matches: &Match) -> Vec<u8> {
+    let (local, end): (_, &[u8]) = match matches {
+        Match::Exact(local) => (local, b"\0"),
+        Match::Prefix(prefix) => (prefix, b""),
+    };
+    [b"!", &local.to_ascii_lowercase()[..], end].concat()
+}
+
+/// [`key`] backwards; `None` for the record of the prefixes' last bytes.
+fn matches(key: &[u8]) -> Option<Match> {
+    let local = key.strip_prefix(b"!")?;
+    Some(match local.strip_suffix(b"\0") {
+        Some(local) => Match::Exact(local.to_vec()),
+        None => Match::Prefix(local.to_vec()),
+    })
+}
+
 /// The database of these lines.
 ///
 /// # Errors
@@ -57,19 +74,10 @@ pub fn compile(lines: &[Line]) -> Result<cdb::Builder, cdb::Full> {
     let mut builder = cdb::Builder::new();
     let mut breaks = BTreeSet::new();
     for line in lines {
-        let mut key = vec![b'!'];
-        match &line.matches {
-            Match::Exact(local) => {
-                key.extend(local.to_ascii_lowercase());
-                key.push(0);
-            }
-            Match::Prefix(prefix) => {
-                let prefix = prefix.to_ascii_lowercase();
-                breaks.extend(prefix.last());
-                key.extend(prefix);
-            }
+        if let Match::Prefix(prefix) = &line.matches {
+            breaks.extend(prefix.to_ascii_lowercase().last());
         }
-        builder.add(&key, &line.entry.encode())?;
+        builder.add(&key(&line.matches), &line.entry.encode())?;
     }
     builder.add(b"", &breaks.into_iter().collect::<Vec<u8>>())?;
     Ok(builder)
@@ -139,6 +147,35 @@ impl Assignments {
         Ok(None)
     }
 
+    /// The line `+prefix` itself; `Ok(None)` when there is none, though shorter ones may match.
+    ///
+    /// # Errors
+    /// The file cannot answer.
+    pub fn prefix(&self, prefix: &[u8]) -> Result<Option<Line>, Error> {
+        // As in `find`.
+        if prefix.contains(&0) {
+            return Ok(None);
+        }
+        let matches = Match::Prefix(prefix.to_ascii_lowercase());
+        let Some(value) = self.get(&key(&matches))? else { return Ok(None) };
+        Ok(Some(Line { matches, entry: self.entry(&value, prefix)? }))
+    }
+
+    /// All lines, in their order, local parts in lower case.
+    ///
+    /// # Errors
+    /// Items: the file cannot answer.
+    pub fn lines(&self) -> impl Iterator<Item = Result<Line, Error>> + '_ {
+        self.reader.records().filter_map(|record| {
+            let record = match record {
+                Ok(record) => record,
+                Err(source) => return Some(Err(Error::Database { path: self.path.clone(), source })),
+            };
+            let matches = matches(&record.key)?;
+            Some(self.entry(&record.value, &record.key).map(|entry| Line { matches, entry }))
+        })
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.reader.get(key).map_err(|source| Error::Database { path: self.path.clone(), source })
     }
@@ -181,6 +218,19 @@ mod tests {
         is("x.org-Tom", "x.org", "Tom");
         is("other", "catch", "other");
         is("", "catch", "");
+    }
+
+    #[test]
+    fn lines_come_back() {
+        let text = "=Joe:joe:1:1:/h:::\n+X.org-:x.org:5:5:/d:-::\n+:catch:9:9:/c:-::\n.\n";
+        let (_dir, a) = compiled(text);
+        let lines: Vec<u8> = a.lines().flat_map(|l| l.unwrap().to_text()).collect();
+        let expected = "=joe:joe:1:1:/h:::\n+x.org-:x.org:5:5:/d:-::\n+:catch:9:9:/c:-::\n";
+        assert_eq!(String::from_utf8_lossy(&lines), expected);
+        assert_eq!(a.prefix(b"X.ORG-").unwrap().unwrap().domain(), Some(b"x.org".to_vec()));
+        for other in [&b"joe"[..], b"joe\0", b"x.org-a", b"y.org-"] {
+            assert_eq!(a.prefix(other).unwrap(), None);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod compiled;
 mod text;
 
 pub use compiled::{Assignments, Error, compile, rebuild};
-pub use text::{Line, Match, TextError, parse};
+pub use text::{Line, Match, TextError, parse, with_line, without_line};
 
 /// What an assignment says about a local part.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,6 +35,14 @@ impl Line {
         Self { matches: Match::Prefix([name, b"-"].concat()), entry }
     }
 
+    /// The virtual domain whose line this is, in lower case; `None` when it is another line.
+    #[must_use]
+    pub fn domain(&self) -> Option<Vec<u8>> {
+        let Match::Prefix(prefix) = &self.matches else { return None };
+        let is_domain = self.entry.dash == b"-" && self.entry.ext.is_empty();
+        prefix.strip_suffix(b"-").filter(|_| is_domain).map(<[u8]>::to_ascii_lowercase)
+    }
+
     /// The line's bytes, newline included; [`parse`] reads them back when no field holds a colon, a
     /// newline or a NUL.
     #[must_use]
@@ -64,6 +72,49 @@ pub struct TextError {
     pub line: usize,
     /// What is wrong.
     pub what: &'static str,
+}
+
+impl Match {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => {
+                a.eq_ignore_ascii_case(b)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The text with `line` as the last one, in place of any for the same local parts.
+///
+/// # Errors
+/// The text is wrong: the first wrong line, or the missing dot.
+pub fn with_line(text: &[u8], line: &Line) -> Result<Vec<u8>, TextError> {
+    edited(text, &line.matches, &line.to_text())
+}
+
+/// The text without the lines for these local parts.
+///
+/// # Errors
+/// As [`with_line`].
+pub fn without_line(text: &[u8], matches: &Match) -> Result<Vec<u8>, TextError> {
+    edited(text, matches, b"")
+}
+
+/// Other lines stay byte by byte, and so does what comes after the dot.
+fn edited(text: &[u8], matches: &Match, last: &[u8]) -> Result<Vec<u8>, TextError> {
+    let count = parse(text)?.len();
+    let mut raw = text.split_inclusive(|&b| b == b'\n');
+    let mut out = Vec::with_capacity(text.len().saturating_add(last.len()));
+    for line in raw.by_ref().take(count) {
+        let is_it = read(line.strip_suffix(b"\n").unwrap_or(line)).is_ok_and(|l| l.matches.is_same(matches));
+        if !is_it {
+            out.extend_from_slice(line);
+        }
+    }
+    out.extend_from_slice(last);
+    raw.for_each(|line| out.extend_from_slice(line));
+    Ok(out)
 }
 
 /// Reads the whole file. Lines after the final dot are not looked at.
@@ -132,6 +183,33 @@ mod tests {
         assert_eq!(error("=a:b:1:4294967295:/h:::\n.\n").what, "the fourth field is not a group id");
         assert_eq!(error("").line, 1);
         assert_eq!(parse(b".\nrubbish").unwrap(), []);
+    }
+
+    #[test]
+    fn edits_touch_one_line() {
+        let text =
+            b"=root:a:1:2:/a:-:r:more:\n+X.org-:x.org:5:5:/x:-::\n+x.org-bob-:y:5:5:/y:-::\n.\nnotes\n";
+        let line = Line::of_domain(b"x.org", b"x.org", 7, 8, b"/z");
+        let with = with_line(text, &line).unwrap();
+        let expected =
+            "=root:a:1:2:/a:-:r:more:\n+x.org-bob-:y:5:5:/y:-::\n+x.org-:x.org:7:8:/z:-::\n.\nnotes\n";
+        assert_eq!(String::from_utf8_lossy(&with), expected);
+        assert_eq!(with_line(&with, &line).unwrap(), with);
+        let without = without_line(&with, &line.matches).unwrap();
+        assert_eq!(without, b"=root:a:1:2:/a:-:r:more:\n+x.org-bob-:y:5:5:/y:-::\n.\nnotes\n");
+        assert_eq!(without_line(&without, &line.matches).unwrap(), without);
+        assert_eq!(without_line(&without, &Match::Exact(b"ROOT".to_vec())).unwrap(), &without[25..]);
+        assert_eq!(with_line(b".", &line).unwrap(), b"+x.org-:x.org:7:8:/z:-::\n.");
+        assert_eq!(with_line(b"=a:b:1:2:/h:::\n", &line).unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn a_domain_is_a_prefix_line_without_extension() {
+        let domain = |t: &str| parse(format!("{t}\n.\n").as_bytes()).unwrap()[0].domain();
+        assert_eq!(domain("+X.org-:x.org:5:5:/x:-::"), Some(b"x.org".to_vec()));
+        for other in ["=x.org-:x:5:5:/x:-::", "+x.org:x:5:5:/x:-::", "+x-:x:5:5:/x:-:e:", "+x-:x:5:5:/x:::"] {
+            assert_eq!(domain(other), None, "{other}");
+        }
     }
 
     proptest! {
