@@ -141,7 +141,7 @@ fn a_table_cut_short_is_refused_and_kept() {
     p.put("users/assign", "+a.example-:a.example:1:2:/x:-::\n");
     let dir = p.path("domains");
     let error = p.editor.add(&name("b.example"), IDS, &dir).unwrap_err().to_string();
-    assert!(error.contains("users/assign: line 2: ") && error.contains("single dot"), "{error}");
+    assert!(error.contains("users/assign: line 2: ") && error.contains("cut short"), "{error}");
     assert_eq!(p.text("users/assign"), "+a.example-:a.example:1:2:/x:-::\n");
     assert_eq!(p.text("control/rcpthosts"), "", "mail is not accepted for half a domain");
 }

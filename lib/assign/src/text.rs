@@ -129,12 +129,12 @@ pub fn parse(text: &[u8]) -> Result<Vec<Line>, TextError> {
         }
         let number = index + 1;
         if line.is_empty() {
-            let what = "an empty line, or no final line that is a single dot";
+            let what = "an empty line, or the file is cut short: its last line must be a single dot";
             return Err(TextError { line: number, what });
         }
         lines.push(read(line).map_err(|what| TextError { line: number, what })?);
     }
-    Err(TextError { line: lines.len(), what: "the final line that is a single dot is missing" })
+    Err(TextError { line: lines.len(), what: "the file is cut short: its last line must be a single dot" })
 }
 
 fn read(line: &[u8]) -> Result<Line, &'static str> {
