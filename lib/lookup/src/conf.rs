@@ -40,23 +40,42 @@ pub struct Conf {
 }
 
 /// Why the file does not count. A module then has no daemon to ask: it cannot tell.
+#[derive(Debug)]
+pub struct ConfError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What can be wrong with the file.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfError {
+pub enum Fault {
     /// It is there and cannot be read.
-    #[error("{PATH}: {0}")]
+    #[error("{0}")]
     Unreadable(io::Error),
     /// Somebody else than root can write it, or it is no file.
-    #[error("{PATH}: must be a file that belongs to root and is writable by root only")]
+    #[error("must be a file that belongs to root and is writable by root only")]
     NotRoots,
-    /// A line of it is wrong.
-    #[error(
-        "{PATH}:{0}: expected nssd_socket or inlookup_socket with a /PATH, or timeout or login_timeout with MILLISECONDS (100 to 30000)"
-    )]
-    Line(usize),
+    /// A line of it, counted from 1, is wrong.
+    #[error("line {0}: {1}")]
+    Line(usize, String),
     /// It is longer than 16 KiB.
-    #[error("{PATH}: too long")]
+    #[error("too long")]
     TooLong,
 }
+
+impl std::fmt::Display for ConfError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        match &self.fault {
+            Fault::Line(line, why) => write!(f, "{path}:{line}: {why}"),
+            fault => write!(f, "{path}: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfError {}
 
 impl Default for Conf {
     fn default() -> Self {
@@ -78,21 +97,26 @@ impl Conf {
         Self::load_from(Path::new(PATH))
     }
 
-    fn load_from(path: &Path) -> Result<Self, ConfError> {
-        match open(path) {
+    /// Reads the file with this name; an absent one gives the defaults.
+    ///
+    /// # Errors
+    /// It is there and does not count.
+    pub fn load_from(path: &Path) -> Result<Self, ConfError> {
+        let read = match open(path) {
             Ok(file) => Self::read(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(ConfError::Unreadable(e)),
-        }
+            Err(e) => Err(Fault::Unreadable(e)),
+        };
+        read.map_err(|fault| ConfError { path: path.to_owned(), fault })
     }
 
-    fn read(file: File) -> Result<Self, ConfError> {
-        let meta = file.metadata().map_err(ConfError::Unreadable)?;
+    fn read(file: File) -> Result<Self, Fault> {
+        let meta = file.metadata().map_err(Fault::Unreadable)?;
         if !meta.is_file() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
-            return Err(ConfError::NotRoots);
+            return Err(Fault::NotRoots);
         }
         let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(ConfError::Unreadable)?;
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(Fault::Unreadable)?;
         Self::parse(&bytes)
     }
 
@@ -100,9 +124,9 @@ impl Conf {
     ///
     /// # Errors
     /// A line is wrong, or there are too many bytes.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ConfError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         if u64::try_from(bytes.len()).map_or(true, |n| n > MAX_FILE) {
-            return Err(ConfError::TooLong);
+            return Err(Fault::TooLong);
         }
         let mut conf = Self::default();
         for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
@@ -110,29 +134,36 @@ impl Conf {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            conf.set(line).ok_or(ConfError::Line(index.saturating_add(1)))?;
+            conf.set(line).map_err(|why| Fault::Line(index.saturating_add(1), why))?;
         }
         Ok(conf)
     }
 
-    fn set(&mut self, line: &[u8]) -> Option<()> {
+    fn set(&mut self, line: &[u8]) -> Result<(), String> {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
-        let (name, value) = (words.next()?, words.next()?);
-        if words.next().is_some() {
-            return None;
-        }
+        let name = words.next().unwrap_or_default();
+        let value = words.next().filter(|_| words.next().is_none());
+        let shown = name.escape_ascii();
         let path = || {
-            let path = Path::new(std::ffi::OsStr::from_bytes(value));
-            path.is_absolute().then(|| path.to_owned())
+            let path = value.map(|v| Path::new(std::ffi::OsStr::from_bytes(v))).filter(|p| p.is_absolute());
+            path.map(Path::to_owned).ok_or_else(|| format!("{shown}: expected one /PATH"))
+        };
+        let time = || {
+            let time = value.and_then(milliseconds);
+            time.ok_or_else(|| format!("{shown}: expected MILLISECONDS, 100 to 30000")).map(Some)
         };
         match name {
             b"nssd_socket" => self.nssd_socket = path()?,
             b"inlookup_socket" => self.inlookup_socket = path()?,
-            b"timeout" => self.timeout = Some(milliseconds(value)?),
-            b"login_timeout" => self.login_timeout = Some(milliseconds(value)?),
-            _ => return None,
+            b"timeout" => self.timeout = time()?,
+            b"login_timeout" => self.login_timeout = time()?,
+            _ => {
+                return Err(format!(
+                    "unknown key {shown}: expected nssd_socket, inlookup_socket, timeout or login_timeout"
+                ));
+            }
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -182,7 +213,7 @@ mod tests {
             "timeout 100 200",
         ] {
             let text = format!("# first\n{bad}\n");
-            assert!(matches!(Conf::parse(text.as_bytes()), Err(ConfError::Line(2))), "{bad}");
+            assert!(matches!(Conf::parse(text.as_bytes()), Err(Fault::Line(2, _))), "{bad}");
         }
     }
 
@@ -205,11 +236,11 @@ mod tests {
         assert_eq!(Conf::load_from(&path).unwrap().nssd_socket, Path::new("/mine"), "tests run as root");
         for writable in [0o664, 0o646] {
             mode(writable);
-            assert!(matches!(Conf::load_from(&path), Err(ConfError::NotRoots)));
+            assert!(matches!(Conf::load_from(&path), Err(ConfError { fault: Fault::NotRoots, .. })));
         }
         mode(0o644);
         std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
-        assert!(matches!(Conf::load_from(&path), Err(ConfError::NotRoots)));
-        assert!(matches!(Conf::load_from(dir.path()), Err(ConfError::NotRoots)));
+        assert!(matches!(Conf::load_from(&path), Err(ConfError { fault: Fault::NotRoots, .. })));
+        assert!(matches!(Conf::load_from(dir.path()), Err(ConfError { fault: Fault::NotRoots, .. })));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Each check is a function from the system's places to findings; none changes anything.
 
+mod name_service;
+
 use std::ffi::OsString;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -30,6 +32,10 @@ pub struct Places {
     pub nssd: PathBuf,
     /// Socket of the lookup daemon.
     pub inlookup: PathBuf,
+    /// Where the NSS and PAM modules read about the daemons.
+    pub lookup_conf: PathBuf,
+    /// Which name services the machine asks.
+    pub nsswitch: PathBuf,
 }
 
 impl Places {
@@ -45,6 +51,9 @@ impl Places {
             certs: path("CERTDIR", "/etc/indimail/certs"),
             nssd: path("NSSD_SOCKET", "/run/indimail/nssd.sock"),
             inlookup: path("INLOOKUP_SOCKET", "/run/indimail/inlookup.sock"),
+            // No variable changes what other programs read.
+            lookup_conf: PathBuf::from(lookup::conf::PATH),
+            nsswitch: PathBuf::from("/etc/nsswitch.conf"),
         }
     }
 }
@@ -122,6 +131,10 @@ pub fn examine(places: &Places, layout: &Layout) -> Vec<Finding> {
     findings.push(check_certificate(&places.certs.join("servercert.pem")));
     findings.push(check_socket("nssd", &places.nssd));
     findings.push(check_socket("inlookup", &places.inlookup));
+    findings.push(name_service::check_lookup_conf(places));
+    // A private system of an ordinary user may have to do without the module.
+    let installed = layout.sbin("nssd").exists() && !single_user();
+    findings.extend(name_service::check_order(&places.nsswitch, installed));
     findings
 }
 
@@ -295,13 +308,17 @@ mod tests {
             certs: at("certs"),
             nssd: at("nssd.sock"),
             inlookup: at("inlookup.sock"),
+            lookup_conf: at("lookup.conf"),
+            nsswitch: at("nsswitch.conf"),
         };
+        std::fs::write(&places.lookup_conf, "shiny 1\n").unwrap();
         let findings = examine(&places, &Layout::at(dir.path()));
         let faults: Vec<_> = findings.iter().filter(|f| !f.ok).collect();
         assert!(faults.iter().all(|f| !f.fix.is_empty()), "{faults:?}");
         for check in ["control file me", "control file rcpthosts", "daemon nssd", "daemon inlookup"] {
             assert!(faults.iter().any(|f| f.check == check), "{check}: {faults:?}");
         }
+        assert!(faults.iter().any(|f| f.found.contains("lookup.conf:1: unknown key shiny")), "{faults:?}");
     }
 
     #[test]
