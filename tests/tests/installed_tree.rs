@@ -110,7 +110,31 @@ fn installing_needs_no_root() {
     write(&script, std::fs::read(original).expect("the script"));
     set_mode(&script, 0o755);
     let target = dir.path().join("dest");
-    run(as_user(Some(23_456), &script).arg(&list).arg(&target).arg("/opt/mail")).ok();
+    for (name, text) in [
+        ("x.service", "[Service]\nExecStart=/usr/bin/tcpserver 0 25 /usr/sbin/qmail-smtpd\nExecReload=/usr/bin/kill -HUP $MAINPID\n"),
+        ("indimail.sysusers", "u x - \"X\" /x /usr/sbin/nologin\n"),
+    ] {
+        write(dir.path().join("systemd").join(name), text);
+    }
+    // Whoever installs may keep his files to himself; the tree is for everybody all the same.
+    let install = |prefix: &str| {
+        let mut command = as_user(Some(23_456), "sh");
+        command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(&script).arg(&list).arg(&target).arg(prefix);
+        run(&mut command)
+    };
+    let refused = install("opt/mail");
+    assert!(refused.code != 0 && refused.stderr.contains("absolute"), "{refused:?}");
+    install("/opt/mail").ok();
+    // Again, over what is there.
+    install("/opt/mail/").ok();
+    let closed = run(Command::new("find").arg(&target).args(["-type", "d", "!", "-perm", "0755"])).stdout;
+    assert_eq!(closed, "", "directories that others cannot enter");
+    let unit = std::fs::read_to_string(target.join("opt/mail/lib/systemd/system/x.service")).expect("a unit");
+    assert_eq!(
+        unit,
+        "[Service]\nExecStart=/opt/mail/bin/tcpserver 0 25 /opt/mail/sbin/qmail-smtpd\nExecReload=/usr/bin/kill -HUP $MAINPID\n",
+        "units start the programs of their own prefix"
+    );
     let queue = target.join("opt/mail/sbin/qmail-queue");
     let mode = std::fs::metadata(&queue).expect("qmail-queue").permissions().mode();
     assert_eq!(mode & 0o7777, 0o755, "set-id only when root installs and the user exists");
