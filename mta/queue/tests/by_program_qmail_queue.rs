@@ -350,6 +350,15 @@ fn messages_spread_over_the_queues_of_a_base() {
 }
 
 #[test]
+fn a_base_that_is_a_queue_itself_is_the_one_to_use() {
+    let site = Site::new();
+    let mut call = site.call().env("QUEUE_BASE", site.queue.root().to_str().unwrap());
+    call.env.retain(|(n, _)| n != "QUEUEDIR");
+    assert_eq!(call.code(), 0);
+    assert_eq!(site.files(Part::Todo).len(), 1);
+}
+
+#[test]
 fn the_death_alarm_ends_it_without_cleaning_up() {
     let site = Site::new();
     let (message, hold) = unix::fd::pipe().unwrap();

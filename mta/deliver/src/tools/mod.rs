@@ -56,7 +56,7 @@ fn condition(invocation: &Invocation, argv: &[std::ffi::OsString], message: &Mes
 
 /// Reads the command line and runs the tool on the message.
 fn run(invocation: &Invocation, tool: fn(&Invocation, &Parsed, &Message) -> Exit) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -160,7 +160,7 @@ fn choose(variables: &Variables, caller: &Caller) -> Result<PathBuf, Failure> {
     pick(&base, start, variables.number("QUEUE_COUNT").filter(|&n| n > 0))
 }
 
-/// One queue at random; without a count, of those that exist.
+/// One queue at random; without a count, of those that exist, or `base` when it is a queue itself.
 fn pick(base: &Path, start: u32, count: Option<u32>) -> Result<PathBuf, Failure> {
     let what = format!("cannot choose a queue in {}", base.display());
     let random = unix::host::random().map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))?;
@@ -173,6 +173,10 @@ fn pick(base: &Path, start: u32, count: Option<u32>) -> Result<PathBuf, Failure>
         if exists(&directory(n)).map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))? {
             there.push(directory(n));
         }
+    }
+    // An installation of one queue has it in the place of the many.
+    if there.is_empty() && exists(&base.join("mess")).map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))? {
+        there.push(base.to_path_buf());
     }
     let index = usize::try_from(random).unwrap_or(0) % there.len().max(1);
     there.into_iter().nth(index).ok_or_else(|| {
