@@ -48,7 +48,7 @@ pub fn read(dir: &Path, on_unreadable: OnUnreadable) -> Result<Changes, Error> {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -54,7 +54,7 @@ pub const PROGRAM: Program = Program { spec: &SETLOCK, main };
 pub const PGRPHACK_PROGRAM: Program = Program { spec: &PGRPHACK, main: pgrphack };
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
@@ -99,7 +99,7 @@ fn lock(parsed: &Parsed, at_once: bool) -> Result<Flock<File>, String> {
 }
 
 fn pgrphack(invocation: &Invocation) -> Exit {
-    match invocation.parse() {
+    match invocation.parse_all() {
         Ok(parsed) => {
             // A process group leader cannot have a new session; then it stays in its own.
             let _ = nix::unistd::setsid();

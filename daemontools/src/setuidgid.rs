@@ -95,7 +95,7 @@ fn envuidgid(invocation: &Invocation) -> Exit {
 }
 
 fn run(invocation: &Invocation, prepare: impl Fn(&Invocation, &Parsed) -> Result<Environment, Exit>) -> Exit {
-    let ready = invocation.parse().and_then(|parsed| Ok((prepare(invocation, &parsed)?, parsed)));
+    let ready = invocation.parse_all().and_then(|parsed| Ok((prepare(invocation, &parsed)?, parsed)));
     match ready {
         Ok((environment, parsed)) => chain::become_program(invocation, &parsed.operands[1..], &environment),
         Err(exit) => exit,

@@ -102,7 +102,7 @@ fn resources(option: &str) -> &'static [Resource] {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -105,7 +105,7 @@ fn commands(parsed: &Parsed) -> Vec<u8> {
 }
 
 fn load(invocation: &Invocation) -> Result<(Settings, Parsed), Exit> {
-    let parsed = invocation.parse()?;
+    let parsed = invocation.parse_all()?;
     let commands = commands(&parsed);
     let patience = match parsed.value("T") {
         None => None,

@@ -77,7 +77,7 @@ fn svup(invocation: &Invocation) -> Exit {
 }
 
 fn answer(invocation: &Invocation, ask: impl Fn(&Path) -> io::Result<bool>) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -182,7 +182,7 @@ fn json(dir: &Path, answer: &Answer, now: Duration) -> Value {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -56,7 +56,7 @@ struct Style {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    if let Err(exit) = invocation.parse() {
+    if let Err(exit) = invocation.parse_all() {
         return exit;
     }
     let mut labels = tai::Ascending::default();
@@ -69,7 +69,7 @@ fn main(invocation: &Invocation) -> Exit {
 }
 
 fn tai64nlocal(invocation: &Invocation) -> Exit {
-    let style = match invocation.parse() {
+    let style = match invocation.parse_all() {
         Ok(parsed) => Style { utc: parsed.flag("u"), iso: parsed.flag("i") },
         Err(exit) => return exit,
     };

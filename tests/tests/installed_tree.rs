@@ -90,6 +90,57 @@ fn every_program_says_its_version_and_has_a_page() {
     }
 }
 
+/// Whoever asks for settings names no domain, host or program, and nothing is done.
+#[test]
+fn every_table_driven_program_shows_its_settings_and_does_nothing() {
+    let tree = stage();
+    let dir = root();
+    let control = dir.path().join("control");
+    for (name, text) in [("me", "mail.x.test\n"), ("locals", "x.test\n"), ("rcpthosts", "x.test\n")] {
+        write(control.join(name), text);
+    }
+    // An ordinary user plays every role himself; nobody has to exist for that.
+    std::os::unix::fs::chown(dir.path(), Some(23_456), Some(23_456)).expect("give away");
+    let queue = dir.path().join("queue");
+    run(as_user(Some(23_456), tree.join("usr/sbin/queue-fix")).arg(&queue)).ok();
+    let ask = |program: &Path, operands: &[&str]| {
+        let mut command = as_user(Some(23_456), program);
+        command.arg("--show-settings").args(operands).env("CONTROLDIR", &control).env("QUEUEDIR", &queue);
+        command.envs([
+            ("HOST", "x.test"),
+            ("SENDER", "s@x.test"),
+            ("EXT", "e"),
+            ("LOCAL", "e"),
+            ("USER", "u"),
+        ]);
+        run(command.env("DOMAINDIR", dir.path()).current_dir(dir.path()))
+    };
+    for program in programs(&tree) {
+        let name = program.file_name().expect("a name").to_string_lossy().into_owned();
+        // No table: the set-id program, and the one that has nothing but its command line.
+        if ["qmail-queue", "svctool"].contains(&name.as_str()) {
+            continue;
+        }
+        // These two have no settings but for a question or an instruction.
+        let operands: &[&str] = match name.as_str() {
+            "inquerytest" => &["-q", "status"],
+            "vdelivermail" => &["", "bounce-no-mailbox"],
+            _ => &[],
+        };
+        let output = ask(&program, operands);
+        assert!(output.code == 0 && !output.stdout.is_empty(), "{name}: {output:?}");
+    }
+    let done = dir.path().join("done");
+    for operands in ["setuidgid nobody", "softlimit", "envdir .", "pgrphack", "setlock lock", "except"] {
+        let (name, operands) = operands.split_once(' ').unwrap_or((operands, ""));
+        let program = programs(&tree).into_iter().find(|p| p.ends_with(name)).expect(name);
+        let given: Vec<&str> =
+            operands.split_ascii_whitespace().chain(["touch", done.to_str().expect("a path")]).collect();
+        ask(&program, &given).ok();
+        assert!(!done.exists(), "{name} --show-settings started the program");
+    }
+}
+
 #[test]
 fn installing_needs_no_root() {
     let dir = root();
@@ -111,7 +162,10 @@ fn installing_needs_no_root() {
     set_mode(&script, 0o755);
     let target = dir.path().join("dest");
     for (name, text) in [
-        ("x.service", "[Service]\nExecStart=/usr/bin/tcpserver 0 25 /usr/sbin/qmail-smtpd\nExecReload=/usr/bin/kill -HUP $MAINPID\n"),
+        (
+            "x.service",
+            "[Service]\nExecStart=/usr/bin/tcpserver 0 25 /usr/sbin/qmail-smtpd\nExecReload=/usr/bin/kill -HUP $MAINPID\n",
+        ),
         ("indimail.sysusers", "u x - \"X\" /x /usr/sbin/nologin\n"),
     ] {
         write(dir.path().join("systemd").join(name), text);

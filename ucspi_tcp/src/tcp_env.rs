@@ -72,7 +72,7 @@ pub fn arguments(settings: &Settings) -> Vec<OsString> {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

@@ -138,7 +138,7 @@ pub fn build(rules: &[u8]) -> Result<cdb::Builder, usize> {
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
@@ -170,7 +170,7 @@ fn main(invocation: &Invocation) -> Exit {
 }
 
 fn check(invocation: &Invocation) -> Exit {
-    let parsed = match invocation.parse() {
+    let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };

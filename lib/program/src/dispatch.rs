@@ -34,16 +34,48 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Reads the command line by the table. Wrong usage is printed and becomes the exit code.
+    /// Reads the command line by the table, for a program that goes on to load settings and to
+    /// [`Invocation::finish`]. Wrong usage is printed and becomes the exit code.
     ///
     /// # Errors
     /// The exit code to end with.
     pub fn parse(&self) -> Result<Parsed, Exit> {
-        Parsed::read(self.spec, &self.arguments).map_err(|e| {
+        let mut arguments = self.arguments.clone();
+        if self.show_settings {
+            // Nothing will be done with them: whoever only asks need not name a real one.
+            let given = Parsed::operands_in(self.spec, &arguments);
+            arguments.extend(self.spec.operands.examples().skip(given).map(OsString::from));
+        }
+        Parsed::read(self.spec, &arguments).map_err(|e| {
             self.complain("fatal", &e);
             complain_raw(&format!("{}: usage: {}", self.spec.name, man::synopsis(self.spec)));
             Exit(self.spec.usage_exit)
         })
+    }
+
+    /// As [`Invocation::parse`], for a program that the command line tells everything but a
+    /// variable or two: `--show-settings` prints these and ends with 0, and nothing is done.
+    ///
+    /// # Errors
+    /// The exit code to end with.
+    pub fn parse_all(&self) -> Result<Parsed, Exit> {
+        let parsed = self.parse()?;
+        if !self.show_settings {
+            return Ok(parsed);
+        }
+        let mut loader = Loader::new(&self.environment);
+        for (name, value) in parsed.in_order() {
+            let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+            let value = value.map_or("given".into(), |v| v.as_encoded_bytes().escape_ascii().to_string());
+            loader.show(&format!("{dashes}{name}"), value, "option");
+        }
+        for variable in self.spec.variables {
+            match self.environment.bytes(variable.name) {
+                Some(value) => loader.show(variable.name, value.escape_ascii(), "variable"),
+                None => loader.show(variable.name, "not set", "default"),
+            }
+        }
+        self.finish(loader, parsed, Exit::OK)
     }
 
     /// Finishes loading: `--show-settings` prints the table and ends with 0, problems are printed,
@@ -73,7 +105,7 @@ impl Invocation {
         })?;
         match table {
             Some(table) => {
-                print(&table);
+                print(if table.is_empty() { "no settings\n" } else { &table });
                 Err(Exit::OK)
             }
             None => Ok(settings),

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::spec::Spec;
+use crate::spec::{Operands, Spec};
 
 /// The command line cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +68,12 @@ impl Parsed {
             return Err(UsageError(format!("unexpected operand: {extra}")));
         }
         Ok(parsed)
+    }
+
+    /// How many operands are in `args`? 0 when they cannot be understood.
+    pub(crate) fn operands_in(spec: &Spec, args: &[OsString]) -> usize {
+        let any_number = Spec { operands: Operands { min: 0, max: None, ..spec.operands }, ..*spec };
+        Self::read(&any_number, args).map_or(0, |parsed| parsed.operands.len())
     }
 
     /// How often was this flag given? `name` is the letter or, without one, the long name.

@@ -117,6 +117,20 @@ pub struct Operands {
     pub max: Option<usize>,
 }
 
+impl Operands {
+    /// Words that can stand for operands where nothing is done with them: those of the synopsis, up
+    /// to what is optional or another form.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &'static str> {
+        let needed = |word: &&str| !matches!(*word, "|" | "...") && !word.starts_with('[');
+        let whole = self.synopsis.split(", or ").next().unwrap_or_default();
+        let shown = whole.split_ascii_whitespace().take_while(needed);
+        let max = self.max.unwrap_or(usize::MAX);
+        let count = if self.min == 0 { 0 } else { shown.clone().count().clamp(self.min, max.max(self.min)) };
+        // A synopsis in prose may have fewer words than there are operands.
+        shown.chain(std::iter::repeat("word")).take(count)
+    }
+}
+
 /// An environment variable.
 #[derive(Debug)]
 pub struct Variable {
