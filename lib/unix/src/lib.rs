@@ -40,6 +40,7 @@ pub mod readiness;
 pub mod resolve;
 pub mod signals;
 pub mod socket;
+mod spawn;
 pub mod wait;
 
 pub use nix::errno::Errno;
