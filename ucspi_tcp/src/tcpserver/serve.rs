@@ -322,8 +322,9 @@ fn nonblocking_off(accepted: &Accepted) -> io::Result<()> {
 }
 
 fn report(line: &str) {
+    // One write for a line, since stderr has no buffer and each one wakes the logger.
     // Nobody may be reading the log; that must not stop the service.
-    let _ = writeln!(io::stderr(), "tcpserver: {line}");
+    let _ = io::stderr().write_all(format!("tcpserver: {line}\n").as_bytes());
 }
 
 fn shown_address(address: &Address) -> String {
