@@ -1,15 +1,15 @@
 //! Programs of dot-qmail files.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use program::{Environment, Layout};
-use unix::Signal;
 use unix::child::{Ending, Launch, wait_for, wait_until};
 use unix::clock::Deadline;
+use unix::{Pid, Signal};
 
 /// How long a program may take: a day, as long as anything that handles one message.
 const PATIENCE: Duration = Duration::from_secs(86_400);
@@ -40,21 +40,67 @@ impl Meaning {
     }
 }
 
-/// Runs a command line with `/bin/sh -c`, the message on descriptor 0.
+/// Runs a command line as `/bin/sh -c` does, the message on descriptor 0.
 ///
 /// The line is the owner's own text. Nothing from the message or its envelope is ever put into it;
-/// those are variables.
+/// those are variables. A line that is nothing but a program's path and plain words runs without a
+/// shell in between; whatever such a program cannot be started for, the shell may say.
 ///
 /// # Errors
 /// It could not be started.
 pub fn run(line: &[u8], message: BorrowedFd<'_>, environment: &Environment) -> io::Result<Ending> {
+    if let Some(argv) = words(line) {
+        let mut environment = environment.clone();
+        if environment.is_set("PWD")
+            && let Ok(directory) = std::env::current_dir()
+        {
+            // A shell passes a correct one on.
+            environment.set("PWD", directory);
+        }
+        let launch = launch(&argv, message, &environment)?.new_process_group();
+        if let Ok(pid) = launch.start() {
+            return ended(pid, PATIENCE);
+        }
+    }
     finish(
-        Launch::new("/bin/sh")
-            .args([OsStr::new("-c"), OsStr::from_bytes(line)])
-            .env_exactly(environment.to_vec())
-            .descriptor(message, 0)?,
+        launch(&[OsStr::new("/bin/sh"), OsStr::new("-c"), OsStr::from_bytes(line)], message, environment)?,
         PATIENCE,
     )
+}
+
+/// The words of a line in which a shell would see nothing but words, the first one being a path: no
+/// variable, pattern, redirection, assignment, operator, builtin or keyword. Single quotes are known.
+fn words(line: &[u8]) -> Option<Vec<OsString>> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<Vec<u8>>, false);
+    for &byte in line {
+        match byte {
+            0 | b'\n' => return None,
+            b'\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            _ if quoted => word.get_or_insert_default().push(byte),
+            b' ' | b'\t' => words.extend(word.take()),
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'/'
+            | b'.'
+            | b'_'
+            | b'-'
+            | b'+'
+            | b','
+            | b':'
+            | b'@'
+            | b'%' => {
+                word.get_or_insert_default().push(byte);
+            }
+            _ => return None,
+        }
+    }
+    words.extend(word);
+    let path = words.first().is_some_and(|w| [&b"/"[..], b"./", b"../"].iter().any(|p| w.starts_with(p)));
+    (path && !quoted).then(|| words.into_iter().map(OsString::from_vec).collect())
 }
 
 /// Runs a program with its arguments, the message on descriptor 0.
@@ -66,15 +112,25 @@ pub fn run_program(
     message: BorrowedFd<'_>,
     environment: &Environment,
 ) -> io::Result<Ending> {
+    finish(launch(argv, message, environment)?, PATIENCE)
+}
+
+fn launch(
+    argv: &[impl AsRef<OsStr>],
+    message: BorrowedFd<'_>,
+    environment: &Environment,
+) -> io::Result<Launch> {
     let (program, args) =
         argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
-    let launch = Launch::new(program).args(args).env_exactly(environment.to_vec()).descriptor(message, 0)?;
-    finish(launch, PATIENCE)
+    Launch::new(program).args(args).env_exactly(environment.to_vec()).descriptor(message, 0)
 }
 
 /// Runs it to its end; a program that takes too long is killed, with what it has started.
 fn finish(launch: Launch, patience: Duration) -> io::Result<Ending> {
-    let pid = launch.new_process_group().start()?;
+    ended(launch.new_process_group().start()?, patience)
+}
+
+fn ended(pid: Pid, patience: Duration) -> io::Result<Ending> {
     if let Some(ending) = wait_until(pid, Deadline::after(patience))? {
         return Ok(ending);
     }
@@ -133,6 +189,99 @@ mod tests {
         assert!(ending.is_success());
         assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), evil);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// What the shell hands to the program, word by word, against what we would.
+    #[test]
+    fn plain_lines_are_read_as_the_shell_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("p");
+        std::fs::write(&program, "#!/bin/sh\nprintf '<%s>' \"$0\" \"$@\" > \"$OUT\"; exit 9\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let env = Environment::from_iter([("OUT", dir.path().join("out").to_str().unwrap())]);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let p = program.to_str().unwrap();
+        for rest in [
+            "",
+            " a b",
+            "\t'' bounce-no-mailbox ",
+            " 'a  b'c'$x' -z 50% a@b,c:d",
+            "'' '\"' '#' '\\n' '=' '*'",
+        ] {
+            let line = format!(" {p}{rest}");
+            let argv = words(line.as_bytes()).unwrap_or_else(|| panic!("{line}"));
+            let heard = |run: &dyn Fn() -> io::Result<Ending>| {
+                assert_eq!(run().unwrap(), Ending::Exited(9), "{line}");
+                std::fs::read(dir.path().join("out")).unwrap()
+            };
+            let shell = ["/bin/sh".into(), "-c".into(), OsString::from(&line)];
+            let by_shell = heard(&|| run_program(&shell, null.as_fd(), &env));
+            assert_eq!(heard(&|| run_program(&argv, null.as_fd(), &env)), by_shell, "{line}");
+            assert_eq!(heard(&|| run(line.as_bytes(), null.as_fd(), &env)), by_shell, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_may_understand_is_left_to_it() {
+        for line in [
+            "",
+            " ",
+            "true",
+            "exit 99",
+            "a/b c",
+            "-/x",
+            "/x $A",
+            "/x `y`",
+            "/x > f",
+            "/x;y",
+            "/x | y",
+            "/x &",
+            "(/x)",
+            "/x *",
+            "/x ?",
+            "/x [a]",
+            "/x {a,b}",
+            "/x ~",
+            "A=b /x",
+            "/x A=b",
+            "/x \"a\"",
+            "/x \\a",
+            "/x # c",
+            "/x 'a",
+            "/x a'",
+            "/x !",
+            "/x\ny",
+            "/x '\n'",
+            "/x \u{e9}",
+            "/x\0",
+        ] {
+            assert_eq!(words(line.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_started_ends_as_under_a_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Environment::from_iter([("PWD", "/nonsense"), ("PATH", "/bin:/usr/bin")]);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let ending = |line: &str| run(line.as_bytes(), null.as_fd(), &env).unwrap();
+        let script = dir.path().join("s");
+        assert_eq!(ending(script.to_str().unwrap()), Ending::Exited(127));
+        assert_eq!(ending(dir.path().to_str().unwrap()), Ending::Exited(126));
+        std::fs::write(&script, "test \"$PWD\" = \"$(pwd)\" && exit 5\n").unwrap();
+        assert_eq!(ending(script.to_str().unwrap()), Ending::Exited(126));
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(ending(script.to_str().unwrap()), Ending::Exited(5));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_never_panic_and_hold_only_what_the_line_has(line: Vec<u8>) {
+            for word in words(&line).unwrap_or_default() {
+                let plain: Vec<u8> = line.iter().copied().filter(|&b| b != b'\'').collect();
+                proptest::prop_assert!(word.is_empty() || plain.windows(word.len()).any(|w| w == word.as_bytes()));
+            }
+        }
     }
 
     #[test]
