@@ -4,6 +4,7 @@
 //! lock/trigger, or every 1500 s ─► read todo ─► sort (info, local, remote) ─► qmail-clean removes todo ─► tell qmail-send
 //! ```
 //!
+//! - `entries`: what lies in todo;
 //! - [`rewrite`]: which channel, which address; pure.
 //! - [`sort`]: the durable steps for one message.
 //! - this file: the program, its controls and its loop.
@@ -11,6 +12,7 @@
 //! Bytes from qmail-send: `C` start, `H` read controls again, `X` finish. To qmail-send: `D` with a
 //! letter and a number for a sorted message, `L` with a log line, `X` at the end, each with NUL.
 
+mod entries;
 pub mod rewrite;
 pub mod sort;
 
@@ -20,10 +22,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use mta_queue::layout::{MessageId, Queue};
+use mta_queue::layout::Queue;
 use program::{
     Control, Environment, Exit, ExitCodeDoc, Invocation, Loader, Operands, Place as Where, Program, Source,
     Spec, Variable,
@@ -39,6 +41,7 @@ use crate::log::Line;
 use crate::place::{
     BIGTODO, CONFSPLIT, CONTROLDIR, Place, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR, durability,
 };
+use entries::{Empty, Entry};
 use rewrite::Rules;
 use sort::Sorter;
 
@@ -195,6 +198,7 @@ struct TodoProc<'a> {
     master: OwnedFd,
     trigger: Option<File>,
     warned: HashSet<PathBuf>,
+    empty: Empty,
     started: bool,
     finish: bool,
 }
@@ -223,6 +227,7 @@ impl<'a> TodoProc<'a> {
             master,
             trigger: None,
             warned: HashSet::new(),
+            empty: Empty::default(),
             started: false,
             finish: false,
         })
@@ -261,6 +266,10 @@ impl<'a> TodoProc<'a> {
                 // Opened anew before looking, so that a pull while we look is seen afterwards.
                 self.trigger = None;
                 self.trigger = self.open_trigger();
+                if next_scan.passed() {
+                    // Now and then everything is read, whatever the file system says.
+                    self.empty = Empty::default();
+                }
                 let after = if self.scan()? { IDLE } else { AFTER_ERROR };
                 next_scan = Deadline::after(Duration::from_secs(after));
                 earliest = Deadline::after(self.settings.controls.interval);
@@ -320,7 +329,7 @@ impl<'a> TodoProc<'a> {
 
     /// Sorts everything in todo; `Ok(false)` when something has to be tried again soon.
     fn scan(&mut self) -> io::Result<bool> {
-        let entries = match todo_entries(&self.queue) {
+        let entries = match self.empty.entries(&self.queue, SystemTime::now()) {
             Ok(entries) => entries,
             Err(e) => {
                 tell_master(&[alert(&self.name, &format!("cannot read todo: {e}"))])?;
@@ -411,77 +420,9 @@ fn lost_cleaner(e: io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("lost qmail-clean: {e}"))
 }
 
-/// A committed envelope, where it lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    subdirectory: Option<u64>,
-    id: MessageId,
-}
-
-impl Entry {
-    fn path(&self, queue: &Queue) -> PathBuf {
-        let todo = queue.root().join("todo");
-        match self.subdirectory {
-            Some(n) => todo.join(n.to_string()).join(self.id.to_string()),
-            None => todo.join(self.id.to_string()),
-        }
-    }
-}
-
-/// All envelopes in todo, split or not.
-fn todo_entries(queue: &Queue) -> io::Result<Vec<Entry>> {
-    let base = queue.root().join("todo");
-    let (mut entries, mut subdirectories) = (Vec::new(), Vec::new());
-    each_number(&base, |number, is_directory| {
-        if is_directory {
-            subdirectories.push(number);
-        } else {
-            entries.push(Entry { subdirectory: None, id: MessageId(number) });
-        }
-    })?;
-    for n in subdirectories {
-        each_number(&base.join(n.to_string()), |number, is_directory| {
-            if !is_directory {
-                entries.push(Entry { subdirectory: Some(n), id: MessageId(number) });
-            }
-        })?;
-    }
-    Ok(entries)
-}
-
-fn each_number(directory: &Path, mut sink: impl FnMut(u64, bool)) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        if let Some(MessageId(number)) = MessageId::parse(entry.file_name().as_bytes()) {
-            sink(number, entry.file_type()?.is_dir());
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mta_queue::layout::Shape;
-
-    #[test]
-    fn fix_35_entries_are_found_wherever_they_lie() {
-        let dir = tempfile::tempdir().unwrap();
-        let queue = Queue::new(dir.path(), Shape { split: 2, bigtodo: true });
-        for n in 0..2 {
-            std::fs::create_dir_all(dir.path().join(format!("todo/{n}"))).unwrap();
-        }
-        for name in ["todo/12", "todo/0/14", "todo/0/15", "todo/x", "todo/1/.17"] {
-            std::fs::write(dir.path().join(name), b"").unwrap();
-        }
-        let mut found: Vec<_> = todo_entries(&queue)
-            .unwrap()
-            .into_iter()
-            .map(|e| e.path(&queue).strip_prefix(dir.path()).unwrap().to_owned())
-            .collect();
-        found.sort();
-        assert_eq!(found, ["todo/0/14", "todo/0/15", "todo/12"].map(PathBuf::from));
-    }
 
     #[test]
     fn locals_default_to_me_and_both_missing_is_refused() {
