@@ -64,6 +64,41 @@ fn in_the_foreground_it_shows_its_steps_and_ends_on_a_signal() {
     }
 }
 
+/// As in most containers: uid 0, but without CAP_SYS_ADMIN.
+#[test]
+fn root_without_the_right_to_mount_goes_on_as_an_ordinary_user() {
+    let dir = root();
+    let place = dir.path().join("try");
+    let bounded = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]).arg(svctool()).arg("try");
+        run(command.args(arguments).arg("--dir").arg(&place))
+    };
+    for round in ["new", "again"] {
+        let output = bounded(&["--detach", "--json"]).ok();
+        let report: e2e::instance::Report = serde_json::from_str(&output.stdout).expect("a report");
+        assert!(report.left_out.iter().any(|l| l.contains("CAP_SYS_ADMIN")), "{round}: {report:?}");
+        let entered = run(Command::new(&report.enter[0]).args(&report.enter[1..]).args(["id", "-u"])).ok();
+        assert_eq!(entered.stdout.trim(), "65534", "{round}");
+        let status = bounded(&["--status"]).ok();
+        assert!(status.stdout.contains("running"), "{round}: {status:?}");
+        bounded(&["--stop"]).ok();
+        nothing_runs_in(&place);
+    }
+    bounded(&["--clean"]).ok();
+    assert!(!place.exists());
+}
+
+#[test]
+fn root_that_cannot_change_its_user_says_so() {
+    let dir = root();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-setuid", "--inh-caps", "-setuid"]).arg(svctool());
+    let output = run(command.args(["try", "--detach", "--dir"]).arg(dir.path().join("try")));
+    assert!(output.code != 0 && output.stderr.contains("CAP_SETUID"), "{output:?}");
+    nothing_runs_in(dir.path());
+}
+
 #[test]
 fn a_killed_keeper_leaves_nothing_that_stop_does_not_find() {
     let mut instance = Instance::start();

@@ -23,7 +23,7 @@ use unix::signals::Signals;
 use unix::wait::{Interest, ready};
 
 use super::view::{self, Kind};
-use super::{Instance, leftovers};
+use super::{Instance, ability, leftovers};
 
 /// How long svscan may take to stop everything in an orderly way.
 const ORDERLY: Duration = Duration::from_secs(20);
@@ -47,7 +47,8 @@ impl Keeper {
         // Not our own stderr: whoever reads that to its end must not wait for a detached keeper.
         let log = instance.at("var/log/keeper");
         let said = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
-        let mut child = Command::new(std::env::current_exe().context("path of this program")?)
+        // The instance's own copy: the installation may be where only root can read.
+        let mut child = Command::new(instance.program("svctool"))
             .arg("keep")
             .arg(instance.dir())
             .env(leftovers::MARK, instance.dir())
@@ -139,6 +140,16 @@ impl Keeper {
 /// `pid`.
 #[must_use]
 pub fn enter_prefix(instance: &Instance, pid: u32, kind: Kind) -> Vec<OsString> {
+    let mut argv: Vec<OsString> = Vec::new();
+    if nix::unistd::geteuid().is_root() && instance.is_lesser() {
+        argv.extend(ability::AS_NOBODY.map(OsString::from));
+    }
+    argv.extend(enter_as_owner(instance, pid, kind));
+    argv
+}
+
+/// As [`enter_prefix`], for a process of the instance's owner.
+fn enter_as_owner(instance: &Instance, pid: u32, kind: Kind) -> Vec<OsString> {
     let mut argv: Vec<OsString> = Vec::new();
     if kind != Kind::None {
         argv.push("nsenter".into());

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn marked_processes_are_found_and_killed_with_their_children() {
         let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::create(dir.path()).unwrap();
+        let instance = Instance::create(dir.path(), false).unwrap();
         assert!(find(&instance).unwrap().is_empty());
         let mut child = Command::new("sh")
             .args(["-c", "sleep 1000 & sleep 1000; :"])

@@ -1,5 +1,6 @@
 //! A private system: where its parts are and what is remembered between runs.
 
+pub mod ability;
 pub mod configuration;
 pub mod keeper;
 pub mod leftovers;
@@ -67,11 +68,11 @@ pub struct Ports {
 
 impl Instance {
     /// The instance in `dir`, which is made when it is missing. A directory that holds something
-    /// else is refused.
+    /// else is refused. `lesser`: root will become an ordinary user, whose it is (see [`ability`]).
     ///
     /// # Errors
     /// It cannot be made, belongs to somebody else, is not empty, or its path is too long.
-    pub fn create(dir: &Path) -> Result<Self> {
+    pub fn create(dir: &Path, lesser: bool) -> Result<Self> {
         if !dir.exists() {
             std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         }
@@ -87,9 +88,10 @@ impl Instance {
             dir.display()
         );
         let owner = std::fs::metadata(&dir)?.uid();
+        let of_root = !lesser || !dir.join("try.json").exists();
         ensure!(
-            owner == nix::unistd::geteuid().as_raw(),
-            "{}: belongs to uid {owner}, not to you: use another --dir",
+            (owner == nix::unistd::geteuid().as_raw() && of_root) || (lesser && ability::is_lesser(owner)),
+            "{}: belongs to uid {owner}, made with other rights than this process has: use another --dir",
             dir.display()
         );
         let instance = Self { dir };
@@ -143,6 +145,12 @@ impl Instance {
     pub fn program(&self, name: &str) -> PathBuf {
         let sbin = self.dir.join("usr/sbin").join(name);
         if sbin.exists() { sbin } else { self.dir.join("usr/bin").join(name) }
+    }
+
+    /// Was it made by root with too few rights, and belongs to the user it became?
+    #[must_use]
+    pub fn is_lesser(&self) -> bool {
+        std::fs::metadata(&self.dir).is_ok_and(|meta| ability::is_lesser(meta.uid()))
     }
 
     /// Control files.
@@ -250,18 +258,18 @@ mod tests {
     fn foreign_directories_are_refused_and_own_ones_found_again() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Instance::existing(dir.path()).is_err());
-        Instance::create(&dir.path().join("new/one")).unwrap();
+        Instance::create(&dir.path().join("new/one"), false).unwrap();
         Instance::existing(&dir.path().join("new/one")).unwrap();
-        let refused = Instance::create(dir.path()).unwrap_err().to_string();
+        let refused = Instance::create(dir.path(), false).unwrap_err().to_string();
         assert!(refused.contains("not empty"), "{refused}");
         let long = dir.path().join("x".repeat(80));
-        assert!(Instance::create(&long).unwrap_err().to_string().contains("longer than"));
+        assert!(Instance::create(&long, false).unwrap_err().to_string().contains("longer than"));
     }
 
     #[test]
     fn state_is_kept_private() {
         let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::create(dir.path()).unwrap();
+        let instance = Instance::create(dir.path(), false).unwrap();
         assert!(instance.state().unwrap().is_none());
         let state = State {
             domain: "d.test".into(),

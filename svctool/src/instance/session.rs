@@ -10,6 +10,7 @@ use program::Layout;
 use unix::Signal;
 use unix::signals::Signals;
 
+use super::ability::{self, Standing};
 use super::keeper::{self, Keeper};
 use super::store::Store;
 use super::users::MailIds;
@@ -72,7 +73,8 @@ impl Steps {
 pub fn run(request: &Request, installed: &Layout) -> Result<()> {
     // What is made here must be readable for the mail users whatever the caller's mask.
     unix::host::umask(0o022);
-    let instance = Instance::create(&request.dir)?;
+    let standing = ability::examine()?;
+    let instance = Instance::create(&request.dir, matches!(standing, Standing::Lesser(_)))?;
     let mut steps = Steps { json: request.json, left_out: Vec::new() };
     if let Some((pid, kind)) = keeper::running(&instance) {
         let state = instance.state()?.filter(|s| s.populated).context("it is still starting")?;
@@ -88,10 +90,17 @@ pub fn run(request: &Request, installed: &Layout) -> Result<()> {
     let mut signals = Signals::listen(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let mut state = state_to_use(&instance, request.store.as_ref())?;
     let store = request.store.clone().map_or_else(|| state.store.parse(), Ok)?;
-    prepare(&instance, installed, &mut state, &store, &steps)?;
+    if let Standing::Lesser(missing) = &standing {
+        steps.say(&format!("note: {missing}: going on as an ordinary user"));
+        steps.leave_out("separate users for the parts of the system", missing);
+        leftovers::kill_all(&instance)?;
+        copy_tree(&instance, installed, &MailIds::single(), &steps)?;
+        ability::step_down(&instance)?;
+    }
+    prepare(&instance, installed, &mut state, &store, &standing, &steps)?;
     let mut keeper = Keeper::start(&instance).context("private view")?;
     let outcome = bring_up(&instance, &mut state, &mut keeper, &mut steps, &mut signals)
-        .and_then(|()| stay(request, &instance, &state, &mut keeper, &steps, &mut signals));
+        .and_then(|()| stay(request, &instance, &state, &standing, &mut keeper, &steps, &mut signals));
     match outcome {
         Ok(After::Detach) => keeper.detach(),
         Ok(After::Stop) => {
@@ -116,13 +125,19 @@ fn stay(
     request: &Request,
     instance: &Instance,
     state: &State,
+    standing: &Standing,
     keeper: &mut Keeper,
     steps: &Steps,
     signals: &mut Signals,
 ) -> Result<After> {
     let (pid, _) = keeper::running(instance).context("the keeper has ended")?;
-    report::write_enter_script(instance, keeper.enter())?;
-    report::print(instance, state, keeper.enter(), pid, &steps.left_out, steps.json)?;
+    // They are for who started this: root, also where this process no longer is.
+    let mut enter = keeper.enter().to_vec();
+    if matches!(standing, Standing::Lesser(_)) {
+        enter.splice(0..0, ability::AS_NOBODY.map(OsString::from));
+    }
+    report::write_enter_script(instance, &enter)?;
+    report::print(instance, state, &enter, pid, &steps.left_out, steps.json)?;
     if request.detach {
         return Ok(After::Detach);
     }
@@ -185,12 +200,20 @@ fn free_ports() -> Result<Ports> {
     Ok(Ports { smtp: one.local_addr()?.port(), submission: two.local_addr()?.port() })
 }
 
+fn copy_tree(instance: &Instance, installed: &Layout, ids: &MailIds, steps: &Steps) -> Result<()> {
+    steps.step("programs", || {
+        tree::copy(instance, installed, ids)?;
+        Ok(instance.at("usr").display().to_string())
+    })
+}
+
 /// Everything that is done before the private view exists.
 fn prepare(
     instance: &Instance,
     installed: &Layout,
     state: &mut State,
     store: &Store,
+    standing: &Standing,
     steps: &Steps,
 ) -> Result<()> {
     let abandoned = leftovers::kill_all(instance)?;
@@ -205,10 +228,10 @@ fn prepare(
     let databases =
         if root { Some(users::of_this_machine(&instance.layer("etc"), instance.dir())?) } else { None };
     let ids = databases.as_ref().map_or_else(MailIds::single, |d| d.ids.clone());
-    steps.step("programs", || {
-        tree::copy(instance, installed, &ids)?;
-        Ok(instance.at("usr").display().to_string())
-    })?;
+    // Who has stepped down has done it before.
+    if !matches!(standing, Standing::Lesser(_)) {
+        copy_tree(instance, installed, &ids, steps)?;
+    }
     steps.step("configuration", || {
         let texts = databases.as_ref().map(|d| (d.passwd.as_str(), d.group.as_str()));
         configuration::write_layer(instance, texts)?;
@@ -232,13 +255,10 @@ fn bring_up(
     let enter = keeper.enter().to_vec();
     let root = nix::unistd::geteuid().is_root();
     steps.step("private view", || Ok(describe(keeper.kind()).to_owned()))?;
-    if !root {
+    if !root && steps.left_out.is_empty() {
         steps.leave_out("separate users for the parts of the system", "needs root");
     }
-    ensure!(
-        !root || keeper.kind() == Kind::Mounts,
-        "this container does not let root make a mount namespace: run it as an ordinary user"
-    );
+    ensure!(!root || keeper.kind() == Kind::Mounts, "root could not make a mount namespace");
     steps.step("queue", || {
         let queue = instance.queue().display().to_string();
         proof::run(&enter, &["queue-fix", &queue], "")?;
