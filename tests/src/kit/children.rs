@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{PATIENCE, until_some};
+use super::{PATIENCE, until, until_some};
 
 /// A process group that is killed when this is dropped.
 #[derive(Debug)]
@@ -46,12 +46,28 @@ impl Running {
         self.child.try_wait().expect("wait for a child of ours")
     }
 
-    /// Sends a signal to it alone.
+    /// Sends a signal to it alone. After SIGSTOP it has stopped when this returns: each of its threads does
+    /// so by itself, and one may answer a question meanwhile.
     ///
     /// # Panics
-    /// When it has been waited for already.
+    /// When it has been waited for already, or does not stop.
+    #[track_caller]
     pub fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(self.pid(), signal).expect("signal a child of ours");
+        if signal == Signal::SIGSTOP {
+            until(PATIENCE, "every thread has stopped", || self.is_stopped());
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("threads of a child of ours");
+        threads.flatten().all(|thread| match std::fs::read_to_string(thread.path().join("stat")) {
+            // The state follows the name, which may have any character.
+            Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 'Z', 'X'])),
+            // It has ended.
+            Err(_) => true,
+        })
     }
 
     /// Waits for its end.
