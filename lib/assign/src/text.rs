@@ -217,7 +217,12 @@ mod tests {
         fn garbage_never_panics(text in prop::collection::vec(prop::sample::select(&b"=+:.1\n\0a"[..]), 0..60)) {
             if let Ok(lines) = parse(&text) {
                 let again: Vec<u8> = lines.iter().flat_map(Line::to_text).chain(*b".\n").collect();
-                prop_assert_eq!(parse(&again).unwrap(), lines);
+                prop_assert_eq!(parse(&again).unwrap(), lines.clone());
+                let added = Line::of_domain(b"x", b"x", 1, 1, b"/x");
+                let with = with_line(&text, &added).unwrap();
+                let kept = lines.into_iter().filter(|l| !l.matches.is_same(&added.matches));
+                let expected: Vec<Line> = kept.chain([added.clone()]).collect();
+                prop_assert_eq!(parse(&with).unwrap(), expected);
             }
         }
     }
