@@ -32,12 +32,20 @@ pub enum Error {
         source: io::Error,
     },
     /// The compiled file cannot answer.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; qmail-newu compiles this file", path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// Why.
         source: cdb::Error,
+    },
+    /// There are assignments, but nobody compiled them or the result was removed.
+    #[error("{}: missing, though {} has assignments; compile them with qmail-newu", path.display(), text.display())]
+    Missing {
+        /// The compiled file.
+        path: PathBuf,
+        /// The text.
+        text: PathBuf,
     },
     /// A record of the compiled file makes no sense.
     #[error("{}: the record for {} makes no sense; compile it again with qmail-newu", path.display(), local.escape_ascii())]
@@ -105,15 +113,23 @@ pub struct Assignments {
 }
 
 impl Assignments {
-    /// Opens `directory/cdb`; `Ok(None)` when there is none.
+    /// Opens `directory/cdb`; `Ok(None)` when nothing is assigned: there is no such file, and no `assign` with
+    /// lines beside it. A file that is missing beside assignments cannot tell: to say that nobody is there
+    /// would bounce everybody's mail.
     ///
     /// # Errors
-    /// It exists but cannot be used.
+    /// It exists but cannot be used, or it should exist.
     pub fn open(directory: &Path) -> Result<Option<Self>, Error> {
-        let path = directory.join("cdb");
+        let (path, text) = (directory.join("cdb"), directory.join("assign"));
         match cdb::Reader::open(&path) {
-            Ok(reader) => Ok(reader.map(|reader| Self { path, reader })),
-            Err(source) => Err(Error::Database { path, source }),
+            Ok(Some(reader)) => return Ok(Some(Self { path, reader })),
+            Ok(None) => {}
+            Err(source) => return Err(Error::Database { path, source }),
+        }
+        match std::fs::read(&text) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(bytes) if parse(&bytes).is_ok_and(|lines| lines.is_empty()) => Ok(None),
+            Ok(_) | Err(_) => Err(Error::Missing { path, text }),
         }
     }
 
@@ -249,6 +265,22 @@ mod tests {
         let error = rebuild(dir.path(), None).unwrap_err();
         assert!(error.to_string().contains("assign: line 2: "), "{error}");
         assert_eq!(std::fs::read(dir.path().join("cdb")).unwrap(), before);
+    }
+
+    #[test]
+    fn a_missing_database_is_nobody_only_when_nothing_is_assigned() {
+        let (dir, _) = compiled("+x.org-:x.org:5:5:/d:-::\n.\n");
+        std::fs::remove_file(dir.path().join("cdb")).unwrap();
+        let error = Assignments::open(dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Missing { .. }));
+        assert!(
+            error.to_string().ends_with("assign has assignments; compile them with qmail-newu"),
+            "{error}"
+        );
+        std::fs::write(dir.path().join("assign"), "no assignments at all\n").unwrap();
+        assert!(matches!(Assignments::open(dir.path()), Err(Error::Missing { .. })));
+        std::fs::write(dir.path().join("assign"), ".\n").unwrap();
+        assert!(Assignments::open(dir.path()).unwrap().is_none());
     }
 
     #[test]
