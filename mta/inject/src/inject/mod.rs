@@ -70,6 +70,7 @@ pub fn run(settings: &Settings, input: &mut dyn Read) -> Result<(), Failure> {
         count.take(piece.len())?;
         transfer.write(piece);
     }
+    let mut last = body.last().copied();
     loop {
         let piece = input.fill_buf().map_err(unreadable)?;
         if piece.is_empty() {
@@ -77,24 +78,38 @@ pub fn run(settings: &Settings, input: &mut dyn Read) -> Result<(), Failure> {
         }
         count.take(piece.len())?;
         transfer.write(piece);
+        last = piece.last().copied();
         let taken = piece.len();
         input.consume(taken);
         if transfer.failed() {
             break;
         }
     }
+    transfer.write(line_end(last));
     match transfer.finish(&rewritten.sender, rewritten.recipients.iter().map(Vec::as_slice)) {
         Outcome::Queued { .. } => Ok(()),
         other => Err(refused(other)),
     }
 }
 
-fn print(rewritten: &Rewritten, next: &[u8], rest: &mut dyn Read) -> Result<(), Failure> {
+fn print(rewritten: &Rewritten, next: &[u8], rest: &mut dyn BufRead) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
+    let mut last = next.last().copied();
     let written = [&rewritten.header, &separator(next)[..], next]
         .iter()
         .try_for_each(|piece| out.write_all(piece))
-        .and_then(|()| io::copy(rest, &mut out).map(drop))
+        .and_then(|()| {
+            loop {
+                let piece = rest.fill_buf()?;
+                let Some(&end) = piece.last() else {
+                    break out.write_all(line_end(last));
+                };
+                last = Some(end);
+                out.write_all(piece)?;
+                let taken = piece.len();
+                rest.consume(taken);
+            }
+        })
         .and_then(|()| out.flush());
     written.map_err(|e| (Exit::TEMPORARY, format!("cannot print the message: {e}")))
 }
@@ -102,6 +117,11 @@ fn print(rewritten: &Rewritten, next: &[u8], rest: &mut dyn Read) -> Result<(), 
 /// A message whose header runs into its text, or ends with it, gets the empty line it lacks.
 fn separator(next: &[u8]) -> Vec<u8> {
     if next == b"\n" || next == b"\r\n" { Vec::new() } else { b"\n".to_vec() }
+}
+
+/// What the last line of a message lacks: SMTP cannot carry half a line.
+fn line_end(last: Option<u8>) -> &'static [u8] {
+    if last.is_none_or(|byte| byte == b'\n') { b"" } else { b"\n" }
 }
 
 fn refused(outcome: Outcome) -> Failure {
