@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
@@ -73,6 +74,42 @@ pub fn reap() -> io::Result<Option<(Pid, Ending)>> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Runs `body` in a copy of this process that has `input` as descriptor 0 and leads a process group
+/// of its own: a program of the same executable, without the cost of starting it. The code it
+/// returns is the child's exit code; 111 when the child cannot be set up, 101 when it panics.
+///
+/// # Errors
+/// There is no copy: fork failed, or this process has more than one thread.
+pub fn run_in_copy(input: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // One link for each thread, beside `.` and the entry in the parent.
+    if std::fs::metadata("/proc/self/task")?.nlink() != 3 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "more than one thread"));
+    }
+    // What is still in the buffer would be written twice.
+    io::stdout().flush()?;
+    // SAFETY: this thread is the only one, so the copy lacks nobody who could hold a lock.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if pid > 0 {
+        return Ok(Pid::from_raw(pid));
+    }
+    // Nothing may get out of here into the code of the parent, a panic included.
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        // SAFETY: plain dup2; descriptor 0 is the child's input by contract of this function.
+        if group.is_err() || unsafe { libc::dup2(input.as_raw_fd(), 0) } < 0 {
+            return 111;
+        }
+        let code = body();
+        let _ = io::stdout().flush();
+        code
+    }));
+    // SAFETY: ends the child at once; what the parent wants to be done at its end is the parent's.
+    unsafe { libc::_exit(code.map_or(101, i32::from)) }
 }
 
 /// A program to start: argument vector, exact environment, descriptors, identity.
@@ -346,6 +383,15 @@ mod tests {
         let nowhere = Launch::new("/bin/true").directory(dir.path().join("none")).start();
         assert_eq!(nowhere.unwrap_err().raw_os_error(), Some(libc::ENOENT));
         assert!(Launch::new("/bin/true").args(["a\0b"]).start().is_err());
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let other = std::thread::spawn(std::thread::park);
+        assert_eq!(run_in_copy(null.as_fd(), || 0).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        other.thread().unpark();
+        other.join().unwrap();
     }
 
     #[test]

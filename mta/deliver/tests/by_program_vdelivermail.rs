@@ -306,6 +306,42 @@ fn with_the_operands_of_qmail_local_it_works_in_the_accounts_home() {
     assert!(message.starts_with("Return-Path: <s@t>\nDelivered-To: x.y-Joe@x.y\nX-E: 1\n"), "{message}");
 }
 
+/// The line of a virtual domain, run by qmail-local in a copy of itself and, given a TZ, as a program.
+#[test]
+fn the_line_of_a_domain_ends_alike_with_and_without_a_program_start() {
+    for (tz, comm) in [(None, "qmail-local\n"), (Some("UTC"), "vdelivermail\n")] {
+        let outcome = |answer: &dyn Fn(&Tree) -> Option<Mailbox>| {
+            let tree = Tree::new();
+            tree.give("home/joe");
+            let line = format!("| {} '' {BOUNCE}\n", tree.at("usr/sbin/vdelivermail").display());
+            tree.home_file(".qmail-joe", &line, 0o600);
+            let answer = handed::hand(b"joe@x.y", answer(&tree).as_ref()).unwrap();
+            let output = tree.local_with("joe", MESSAGE, |command| {
+                command.env(handed::VARIABLE, std::ffi::OsStr::from_bytes(&answer));
+                command.envs(tz.map(|tz| ("TZ", tz)));
+            });
+            (tree, output)
+        };
+        let (tree, output) = outcome(&|tree| Some(joe(tree)));
+        assert_eq!(output.ok().stdout, "did 0+0+1\n", "{tz:?}");
+        let message = only_message(tree.at("home/joe/Maildir"));
+        assert!(message.starts_with("Return-Path: <s@t>\nDelivered-To: joe-joe@x.y\n"), "{message}");
+        assert!(message.ends_with(MESSAGE), "{message}");
+
+        let (_tree, output) = outcome(&|_| None);
+        assert_eq!(output.code, 100, "{tz:?}");
+        assert!(output.stdout.contains("#5.1.5"), "{output:?}");
+
+        let aliases = ["|cat /proc/$PPID/comm >comm; ps -o pid=,pgid= $PPID | awk '{print $1-$2}' >>comm"];
+        let (tree, output) = outcome(&|tree| Some(with_aliases(tree, &aliases)));
+        assert_eq!(output.ok().code, 0);
+        assert_eq!(text(tree.at("home/joe/comm")), format!("{comm}0\n"), "{tz:?}");
+
+        let (_tree, output) = outcome(&|tree| Some(with_aliases(tree, &["|kill -9 $PPID"])));
+        assert_eq!(output.code, 111, "{tz:?}");
+    }
+}
+
 /// A daemon that knows joe@x.y in the domain x.y.
 fn inlookup(path: &Path, joe: Mailbox) {
     let listener = UnixListener::bind(path).unwrap();
