@@ -97,7 +97,7 @@ struct DoctorArgs {
 /// What failed and why.
 pub fn run(cli: Cli, layout: &Layout, variable: impl Fn(&str) -> Option<OsString>) -> Result<u8> {
     match (cli.config, cli.command) {
-        (Some(what), _) | (None, Some(Action::Config { what })) => configure(what),
+        (Some(what), _) | (None, Some(Action::Config { what })) => configure(what, layout),
         (None, Some(Action::Try(args))) => {
             let dir = args.dir.clone().unwrap_or_else(|| {
                 instance::default_directory(variable("HOME").map(PathBuf::from).as_deref())
@@ -112,13 +112,17 @@ pub fn run(cli: Cli, layout: &Layout, variable: impl Fn(&str) -> Option<OsString
     }
 }
 
-fn configure(what: What) -> Result<u8> {
+fn configure(what: What, layout: &Layout) -> Result<u8> {
     match what {
         What::Users => {
             let created = config::create_users()?;
             created.iter().for_each(|name| println!("created {name}"));
             if created.is_empty() {
                 println!("all users and groups exist");
+            }
+            let queue = layout.sbin("qmail-queue");
+            if config::own_queue_program(&queue)? {
+                println!("{}: set-id of qmailq and qmail", queue.display());
             }
         }
     }

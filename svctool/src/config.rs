@@ -1,5 +1,7 @@
 //! What installation sets up outside the installed tree: the system users.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -41,6 +43,31 @@ pub fn create_users() -> Result<Vec<String>> {
         }
     }
     Ok(created)
+}
+
+/// Makes the one set-id file what it is to be; an installation before there were users could not.
+/// Returns whether that had to be done.
+///
+/// # Errors
+/// It cannot be changed, or the name service could not tell its owner.
+pub fn own_queue_program(path: &Path) -> Result<bool> {
+    const MODE: u32 = 0o6551;
+    let shown = || path.display().to_string();
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        // Users may be made before anything is installed.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e).with_context(shown),
+    };
+    let uid = ids::user("qmailq")?.context("no user qmailq")?.uid.as_raw();
+    let gid = ids::group("qmail")?.context("no group qmail")?.as_raw();
+    if (meta.uid(), meta.gid(), meta.mode() & 0o7777) == (uid, gid, MODE) {
+        return Ok(false);
+    }
+    // A change of owner takes the set-id bits away, so they come last.
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).with_context(shown)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(MODE)).with_context(shown)?;
+    Ok(true)
 }
 
 /// Is this number free both as a user and as a group, apart from our own pair?

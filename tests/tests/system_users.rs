@@ -14,8 +14,18 @@ fn users_are_created_once_and_the_error_text_that_names_the_command_is_true() {
         let script = format!("mount --bind '{}' /etc && {script}", etc.display());
         run(Command::new("unshare").args(["--mount", "--propagation", "private", "--", "sh", "-c", &script]))
     };
-    let tool = svctool().display().to_string();
+    // An installation of its own: the set-id program gets its owner now that he exists.
+    let prefix = dir.path().join("usr");
+    let (libexec, queue) = (prefix.join("libexec/indimail"), prefix.join("sbin/qmail-queue"));
+    std::fs::create_dir_all(&libexec).expect("a directory");
+    std::fs::create_dir_all(prefix.join("sbin")).expect("a directory");
+    std::fs::copy(svctool(), libexec.join("svctool")).expect("svctool");
+    std::fs::write(&queue, "").expect("qmail-queue");
+    let tool = libexec.join("svctool").display().to_string();
     let first = inside(&format!("{tool} config users")).ok().stdout;
+    let owner = inside(&format!("stat -c '%U:%G %a' {}", queue.display())).ok().stdout;
+    assert_eq!(owner, "qmailq:qmail 6551\n");
+    assert!(first.contains("qmail-queue: set-id of qmailq"), "{first}");
     assert!(first.contains("created user qmailq") && first.contains("created group nofiles"), "{first}");
     let again = inside(&format!("{tool} --config=users")).ok().stdout;
     assert_eq!(again, "all users and groups exist\n");

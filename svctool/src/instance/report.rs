@@ -67,7 +67,8 @@ pub fn print(
     json: bool,
 ) -> Result<()> {
     if !json {
-        println!("{}", by_hand(instance, state));
+        let sees_accounts = !left_out.iter().any(|what| what.starts_with("getent"));
+        println!("{}", by_hand(instance, state, sees_accounts));
         return Ok(());
     }
     let report = Report {
@@ -93,7 +94,7 @@ pub fn print(
     Ok(())
 }
 
-fn by_hand(instance: &Instance, state: &State) -> String {
+fn by_hand(instance: &Instance, state: &State, sees_accounts: bool) -> String {
     let dir = instance.dir().display();
     let mut text = String::from("\naccounts:\n");
     for account in &state.accounts {
@@ -119,14 +120,18 @@ fn by_hand(instance: &Instance, state: &State) -> String {
         ));
         say(format!("echo hi | {dir}/enter qmail-inject -f {} {}", bob.address, alice.address));
     }
-    say(format!("{dir}/enter getent passwd {}", alice.address));
-    if proof::is_installed("pamtester") {
-        say(format!("{dir}/enter pamtester indimail-try {} authenticate acct_mgmt", alice.address));
-    } else {
-        say(format!(
-            "{dir}/enter setpriv --reuid=65534 --regid=65534 --clear-groups su -s /bin/sh {} -c id",
-            alice.address
-        ));
+    // Without a private view there are neither users nor logins to show.
+    if sees_accounts {
+        say(format!("{dir}/enter getent passwd {}", alice.address));
+        let login = if proof::is_installed("pamtester") {
+            format!("pamtester indimail-try {} authenticate acct_mgmt", alice.address)
+        } else {
+            format!(
+                "setpriv --reuid=65534 --regid=65534 --clear-groups su -s /bin/sh {} -c id",
+                alice.address
+            )
+        };
+        say(format!("{dir}/enter {login}"));
     }
     say(format!("{dir}/enter qmail-qread"));
     say(format!("ls {}/new", alice.maildir.display()));
