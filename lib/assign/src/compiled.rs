@@ -126,10 +126,15 @@ impl Assignments {
             Ok(None) => {}
             Err(source) => return Err(Error::Database { path, source }),
         }
-        match std::fs::read(&text) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Ok(bytes) if parse(&bytes).is_ok_and(|lines| lines.is_empty()) => Ok(None),
-            Ok(_) | Err(_) => Err(Error::Missing { path, text }),
+        let bytes = match std::fs::read(&text) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::File { path: text, source }),
+        };
+        match parse(&bytes) {
+            Ok(lines) if lines.is_empty() => Ok(None),
+            Ok(_) => Err(Error::Missing { path, text }),
+            Err(source) => Err(Error::Text { path: text, source }),
         }
     }
 
@@ -278,7 +283,7 @@ mod tests {
             "{error}"
         );
         std::fs::write(dir.path().join("assign"), "no assignments at all\n").unwrap();
-        assert!(matches!(Assignments::open(dir.path()), Err(Error::Missing { .. })));
+        assert!(matches!(Assignments::open(dir.path()), Err(Error::Text { .. })));
         std::fs::write(dir.path().join("assign"), ".\n").unwrap();
         assert!(Assignments::open(dir.path()).unwrap().is_none());
     }
