@@ -195,10 +195,9 @@ impl Context<'_> {
     /// The domain of an address that must be ours, and the address in the real domain. The caller must
     /// be permitted to administer it.
     pub(crate) fn resolve(&self, address: &Address) -> Result<(Domain, Address), Failure> {
-        let (domain, real) = self
-            .accounts
-            .resolve(address)?
-            .ok_or_else(|| Failure::refused(address.domain(), "no such domain; add it with vadddomain"))?;
+        let (domain, real) = self.accounts.resolve(address)?.ok_or_else(|| {
+            Failure::Absent(format!("{}: no such domain; add it with vadddomain", address.domain()))
+        })?;
         self.permit(&domain)?;
         Ok((domain, real))
     }

@@ -67,10 +67,13 @@ pub(crate) fn make(
     let path = path(base, address);
     let fail = |e: io::Error| Failure::step(path.display(), e);
     if !base.exists() {
+        let missing: Vec<&Path> = base.ancestors().take_while(|dir| !dir.exists()).collect();
         std::fs::create_dir_all(base).map_err(fail)?;
-        // The umask of the commands is tight; this one directory is for everybody to pass through.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(base, mode).map_err(fail)?;
+        // The umask of the commands is tight; these directories are for everybody to pass through.
+        for dir in missing {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir, mode).map_err(fail)?;
+        }
     }
     let shared = if context.roles.is_single_user() { None } else { context.owner(context.indimail()?) };
     let base = Dir::open(base).map_err(fail)?;

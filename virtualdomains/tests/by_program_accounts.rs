@@ -2,7 +2,7 @@
 
 mod site;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use site::{ID, Site, names, refused};
 
@@ -63,6 +63,19 @@ fn a_user_id_of_its_own() {
 }
 
 #[test]
+fn a_new_base_can_be_passed_through() {
+    let site = Site::new();
+    site.domain();
+    let base = site.path("far/away/mail");
+    let argv = ["vadduser", "-d", "-B", base.to_str().unwrap(), "ann@example.com"];
+    site.with_password(&argv, "x").ok();
+    for dir in ["far", "far/away", "far/away/mail"] {
+        let mode = std::fs::metadata(site.path(dir)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "{dir}");
+    }
+}
+
+#[test]
 fn unsafe_names_and_texts_are_refused() {
     let site = Site::new();
     site.domain();
@@ -72,7 +85,7 @@ fn unsafe_names_and_texts_are_refused() {
     }
     refused(
         &site.with_password(&["vadduser", "ann@nowhere.example"], "x"),
-        100,
+        1,
         "nowhere.example: no such domain",
     );
     for (argv, what) in [
