@@ -30,6 +30,16 @@ pub enum Meaning {
     Temporary,
 }
 
+/// The reason that a program could not print itself: a signal killed it. Empty when it exited; then it
+/// has said what it wanted to say.
+#[must_use]
+pub fn unsaid(ending: Ending) -> String {
+    match ending {
+        Ending::Exited(_) => String::new(),
+        Ending::Killed(signal) => format!("a program was killed by signal {signal} (#4.3.0)"),
+    }
+}
+
 impl Meaning {
     /// The meaning of an end.
     #[must_use]

@@ -77,6 +77,9 @@ fn the_first_line_a_failing_program_prints_is_the_text() {
     let tree = Tree::new();
     tree.home_file(".qmail-p", "|echo not today; exit 100\n", 0o600);
     assert_eq!(tree.local("p", MESSAGE).stdout.lines().next(), Some("not today"));
+    tree.home_file(".qmail-p", "|kill -9 $$\n", 0o600);
+    let killed = "a program was killed by signal 9 (#4.3.0)";
+    assert_eq!(tree.local("p", MESSAGE).stdout.lines().next(), Some(killed));
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl<'a> Steps<'a> {
         // The program has printed its own reason.
         match Meaning::of(ending) {
             Meaning::Permanent => Err(End::Permanent(String::new())),
-            Meaning::Temporary => Err(End::Temporary(String::new())),
+            Meaning::Temporary => Err(End::Temporary(shell::unsaid(ending))),
             meaning => Ok(meaning),
         }
     }

@@ -145,7 +145,7 @@ fn program(settings: &Settings, message: &Message, home: &Path, line: &[u8]) -> 
     match Meaning::of(ending) {
         // The program has printed its own reason.
         Meaning::Permanent => Err(End::Permanent(String::new())),
-        Meaning::Temporary => Err(End::Temporary(String::new())),
+        Meaning::Temporary => Err(End::Temporary(shell::unsaid(ending))),
         meaning => Ok(meaning),
     }
 }
