@@ -156,6 +156,9 @@ fn explain(error: &mysql::Error) -> String {
             };
             format!("error {}: {}{hint}", e.code, e.message)
         }
+        // The text of the whole would be that of a debugger.
+        mysql::Error::DriverError(e) => e.to_string(),
+        mysql::Error::IoError(e) => e.to_string(),
         e => e.to_string(),
     }
 }
