@@ -75,7 +75,9 @@ static SPEC: Spec = Spec {
         forwards from here), :label, ?label [command] (skip forward, with a command if it exits 99), %directory (load \
         variables), # comment. An empty file means defaultdelivery.\n\n\
         Programs get DTLINE, RPLINE, UFLINE, SENDER, NEWSENDER, RECIPIENT, LOCAL, HOST to HOST4, EXT to EXT4, DEFAULT, USER, \
-        HOME, QQEH, and exit with 0, 99 (no more lines), 100, 64, 65, 70, 76, 77, 78, 112 (bounce) or anything else (try again).",
+        HOME, QQEH, and exit with 0, 99 (no more lines), 100, 64, 65, 70, 76, 77, 78, 112 (bounce) or anything else (try again). \
+        A command is a line for /bin/sh; one that is a path and plain words runs without a shell, and vdelivermail of this \
+        installation in a copy of qmail-local, whose name ps then shows.",
     ..Spec::EMPTY
 };
 
