@@ -59,9 +59,11 @@ fn without_an_installed_tree_try_says_what_to_do_and_leaves_nothing_running() {
 #[test]
 fn doctor_finds_the_faults_of_an_absent_system() {
     let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("assign"), "+x.org-:x.org:5:5:/d:-::\n.\n").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_svctool"))
         .args(["doctor", "--json"])
         .env("CONTROLDIR", dir.path())
+        .env("ASSIGNDIR", dir.path())
         .env("QUEUEDIR", dir.path().join("queue"))
         .env("NSSD_SOCKET", dir.path().join("nssd.sock"))
         .env("INLOOKUP_SOCKET", dir.path().join("inlookup.sock"))
@@ -72,7 +74,10 @@ fn doctor_finds_the_faults_of_an_absent_system() {
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let faults = findings.as_array().expect("a list").iter().filter(|f| f["ok"] == false);
     assert!(faults.clone().all(|f| f["fix"].as_str().is_some_and(|fix| !fix.is_empty())));
-    assert!(faults.count() >= 4, "{findings}");
+    assert!(faults.clone().count() >= 5, "{findings}");
+    let mut tables = faults.filter(|f| f["check"].as_str().is_some_and(|c| c.starts_with("domain table")));
+    let table = tables.next().expect("assignments that nobody compiled are a fault");
+    assert!(table["fix"].as_str().is_some_and(|fix| fix.starts_with("qmail-newu")), "{table}");
 }
 
 #[test]

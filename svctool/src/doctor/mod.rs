@@ -22,6 +22,8 @@ use crate::instance::{Instance, keeper};
 pub struct Places {
     /// Control files.
     pub control: PathBuf,
+    /// Assignments: which domains there are.
+    pub assign: PathBuf,
     /// State: domains, the store's default place.
     pub state: PathBuf,
     /// The queue.
@@ -46,6 +48,7 @@ impl Places {
         };
         Self {
             control: path("CONTROLDIR", control::DEFAULT_DIRECTORY),
+            assign: path("ASSIGNDIR", "/etc/indimail/users"),
             state: path("DOMAINDIR", "/var/indimail"),
             queue: path("QUEUEDIR", "/var/indimail/queue"),
             certs: path("CERTDIR", "/etc/indimail/certs"),
@@ -125,6 +128,7 @@ fn inside(instance: &Instance, json: bool) -> Result<u8> {
 pub fn examine(places: &Places, layout: &Layout) -> Vec<Finding> {
     let mut findings = check_users();
     findings.extend(check_control(&places.control));
+    findings.push(check_domains(&places.assign));
     findings.push(check_store(places));
     findings.extend(check_queue(&places.queue));
     findings.push(check_queue_program(&layout.sbin("qmail-queue")));
@@ -182,12 +186,27 @@ fn check_control(control: &Path) -> Vec<Finding> {
         Ok(Some(_)) => Finding::well("control file rcpthosts", "there"),
         Ok(None) => Finding::fault(
             "control file rcpthosts",
-            "missing: mail for any domain would be taken",
+            "missing: mail from outside is refused for every domain",
             format!("list your domains in {}", control.join("rcpthosts").display()),
         ),
         Err(e) => Finding::fault("control file rcpthosts", e.to_string(), "make it readable"),
     };
     vec![me, rcpthosts]
+}
+
+fn check_domains(assign: &Path) -> Finding {
+    let check = format!("domain table {}", assign.join("cdb").display());
+    match accounts::Domains::new(assign).all() {
+        Ok(domains) => Finding::well(check, format!("{} domains", domains.len())),
+        Err(e) => Finding::fault(
+            check,
+            e.to_string(),
+            format!(
+                "qmail-newu compiles it from {}; domain directories must be there",
+                assign.join("assign").display()
+            ),
+        ),
+    }
 }
 
 fn check_store(places: &Places) -> Finding {
@@ -303,6 +322,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let places = Places {
             control: at("control"),
+            assign: at("assign"),
             state: at("state"),
             queue: at("queue"),
             certs: at("certs"),
