@@ -4,7 +4,7 @@ mod kit;
 
 use std::fs;
 
-use kit::{Kit, alive, text, trapping, wait_for, wait_until};
+use kit::{Kit, Running, alive, text, trapping, wait_for, wait_until};
 
 #[test]
 fn codes_of_svc() {
@@ -106,7 +106,10 @@ fn every_letter_arrives_as_its_signal() {
         .map(|s| format!("trap 'echo {s} >> got' {s}\n"))
         .collect();
     let dir = kit.service("a", &trapping(&format!("{traps}: > ready")), None);
-    let _supervise = kit.supervise("a");
+    // As a background job of a shell: what the shell ignores, its programs would ignore as well.
+    let mut shell = kit.command("/bin/sh".into());
+    shell.args(["-c", "trap '' HUP INT QUIT TERM USR1; exec bin/supervise a"]);
+    let _supervise = Running::start(&mut shell);
     wait_until("the traps", || dir.join("ready").exists());
     for (n, (letter, name)) in [
         ("-h", "HUP"),

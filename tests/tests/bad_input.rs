@@ -17,7 +17,7 @@ fn tools_name_what_is_wrong() {
     let table: [(&[&str], i32, &str); 8] = [
         (&["vadddomain", "--password-fd", "0", "indimail.test"], 100, "indimail.test"),
         (&["vadduser", "--password-fd", "0", "alice@indimail.test"], 100, "alice"),
-        (&["vadduser", "--password-fd", "0", "x@nowhere.test"], 100, "nowhere.test"),
+        (&["vadduser", "--password-fd", "0", "x@nowhere.test"], 1, "nowhere.test"),
         (&["vuserinfo", "nobody@indimail.test"], 1, "nobody"),
         (&["vdeluser", "nobody@indimail.test"], 1, "nobody"),
         (&["vdominfo", "nowhere.test"], 1, "nowhere.test"),

@@ -69,6 +69,7 @@ impl<'a> Driver<'a> {
         };
         let wanted = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
         let signals = Signals::listen(&wanted).map_err(temporary("unable to catch signals"))?;
+        unix::signals::forget_ignored().map_err(temporary("unable to catch signals"))?;
         std::env::set_current_dir(&settings.dir)
             .map_err(temporary("unable to change to the service directory"))?;
         let want = match fs::metadata("down") {

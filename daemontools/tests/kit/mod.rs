@@ -47,7 +47,8 @@ impl Kit {
         self.command(path)
     }
 
-    fn command(&self, program: PathBuf) -> Command {
+    /// Any program, started in the working directory.
+    pub(crate) fn command(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path()).env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         // Whatever a test leaves running must not hold the output of the test program open.

@@ -25,6 +25,8 @@ impl Signals {
     pub fn listen(signals: &[Signal]) -> io::Result<Self> {
         let mask: SigSet = signals.iter().copied().collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
+        // A signal that the parent left ignored (a background job of a shell, nohup) never arrives.
+        signals.iter().try_for_each(|&signal| act_by_default(signal))?;
         let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd, mask })
     }
@@ -67,6 +69,27 @@ pub fn restore() -> io::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     // SAFETY: SIG_DFL installs no handler, so no code of ours can run at a bad time.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)? };
+    Ok(())
+}
+
+/// Gives the signals that a parent may have left ignored their default action again.
+///
+/// A supervisor calls it first, so that its services can be signalled wherever it was started from.
+///
+/// # Errors
+/// None are known.
+pub fn forget_ignored() -> io::Result<()> {
+    use Signal::{
+        SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+    };
+    [SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH]
+        .into_iter()
+        .try_for_each(act_by_default)
+}
+
+fn act_by_default(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_DFL installs no handler, so no code of ours can run at a bad time.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)? };
     Ok(())
 }
 
