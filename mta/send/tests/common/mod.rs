@@ -79,12 +79,11 @@ impl Site {
         for (name, text) in [&[("me", "mx.example\n")], controls].concat() {
             std::fs::write(dir.path().join("control").join(name), text).unwrap();
         }
-        for program in ["qmail-send", "todo-proc", "qmail-clean", "queue-fix", "qmail-qread", "qmail-qstat"] {
-            std::os::unix::fs::symlink(
-                env!("CARGO_BIN_EXE_qmail-send"),
-                dir.path().join("bin").join(program),
-            )
-            .unwrap();
+        // A copy: the user of the queue need not be able to reach the build directory.
+        let bin = dir.path().join("bin");
+        std::fs::copy(env!("CARGO_BIN_EXE_qmail-send"), bin.join("qmail-send")).unwrap();
+        for program in ["todo-proc", "qmail-clean", "queue-fix", "qmail-qread", "qmail-qstat"] {
+            std::os::unix::fs::symlink("qmail-send", bin.join(program)).unwrap();
         }
         chown(dir.path(), Some(USER), Some(USER)).unwrap();
         let root = dir.path().join("queue1");
