@@ -67,7 +67,7 @@ impl Writer {
 
 #[test]
 fn no_line_is_lost_when_the_logger_is_killed() {
-    const LINES: usize = 400_000;
+    const LINES: usize = 2_000_000;
     let kit = Kit::new();
     let mut writer = Writer::start(&kit, LINES);
     let dir = kit.path("log");
@@ -108,7 +108,7 @@ fn no_line_is_lost_when_the_logger_is_killed() {
 
 #[test]
 fn term_and_alrm_lose_nothing_and_repeat_nothing() {
-    const LINES: usize = 200_000;
+    const LINES: usize = 2_000_000;
     let kit = Kit::new();
     let mut writer = Writer::start(&kit, LINES);
     let dir = kit.path("log");
