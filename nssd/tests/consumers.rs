@@ -189,7 +189,7 @@ fn the_environment_is_not_looked_at() {
 fn a_set_user_id_program_asks_the_configured_daemon() {
     let (scene, _daemon) = Scene::started();
     let copy = scene.house.at("set-id");
-    std::fs::copy(&scene.consumer, &copy).unwrap();
+    e2e::kit::copy_program(&scene.consumer, &copy);
     kit::set_mode(&copy, 0o4755);
     let drop = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let mut command = scene.etc.command("setpriv");

@@ -19,7 +19,7 @@ fn users_are_created_once_and_the_error_text_that_names_the_command_is_true() {
     let (libexec, queue) = (prefix.join("libexec/indimail"), prefix.join("sbin/qmail-queue"));
     std::fs::create_dir_all(&libexec).expect("a directory");
     std::fs::create_dir_all(prefix.join("sbin")).expect("a directory");
-    std::fs::copy(svctool(), libexec.join("svctool")).expect("svctool");
+    e2e::kit::copy_program(svctool(), libexec.join("svctool"));
     std::fs::write(&queue, "").expect("qmail-queue");
     let tool = libexec.join("svctool").display().to_string();
     let first = inside(&format!("{tool} config users")).ok().stdout;

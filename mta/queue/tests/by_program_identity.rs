@@ -18,7 +18,7 @@ impl Site {
     fn new() -> Self {
         let (dir, etc) = (e2e::kit::root(), Etc::with_mail_users());
         let program = dir.path().join("qmail-queue");
-        std::fs::copy(env!("CARGO_BIN_EXE_qmail-queue"), &program).unwrap();
+        e2e::kit::copy_program(env!("CARGO_BIN_EXE_qmail-queue"), &program);
         chown(&program, Some(etc.uid("qmailq")), Some(etc.gid("qmail"))).unwrap();
         set_mode(&program, 0o6551);
         std::fs::write(dir.path().join("message"), "Subject: x\n\n").unwrap();

@@ -38,7 +38,7 @@ impl Site {
         let dir = e2e::kit::root();
         let queue = make_queue(&dir.path().join("queue1"));
         let program = dir.path().join("qmail-queue");
-        std::fs::copy(env!("CARGO_BIN_EXE_qmail-queue"), &program).unwrap();
+        e2e::kit::copy_program(env!("CARGO_BIN_EXE_qmail-queue"), &program);
         chown(&program, Some(OWNER), Some(OWNER)).unwrap();
         set_mode(&program, 0o6551);
         Self { dir, queue }

@@ -68,6 +68,15 @@ pub fn write_program(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
     run_with_input(&mut writer, contents.as_ref()).ok();
 }
 
+/// Copies a program, for users who cannot reach the build directory; as [`write_program`], a child writes.
+///
+/// # Panics
+/// When that fails.
+#[track_caller]
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    run(std::process::Command::new("cp").arg(from.as_ref()).arg(to.as_ref())).ok();
+}
+
 /// The installed tree that end-to-end tests run: INDIMAIL_STAGE, else `target/stage` of this
 /// workspace.
 ///

@@ -28,7 +28,7 @@ impl Site {
         for sub in ["control", "users", "var", "mail", "usr/bin", "usr/libexec/indimail"] {
             std::fs::create_dir_all(dir.path().join(sub)).unwrap();
         }
-        std::fs::copy(env!("CARGO_BIN_EXE_vadmin"), dir.path().join("usr/libexec/indimail/vadmin")).unwrap();
+        e2e::kit::copy_program(env!("CARGO_BIN_EXE_vadmin"), dir.path().join("usr/libexec/indimail/vadmin"));
         let list = Command::new(env!("CARGO_BIN_EXE_vadmin")).arg("--list-programs").output().unwrap();
         for line in String::from_utf8(list.stdout).unwrap().lines() {
             let name = line.split('\t').next().unwrap();

@@ -81,7 +81,7 @@ impl Site {
         }
         // A copy: the user of the queue need not be able to reach the build directory.
         let bin = dir.path().join("bin");
-        std::fs::copy(env!("CARGO_BIN_EXE_qmail-send"), bin.join("qmail-send")).unwrap();
+        e2e::kit::copy_program(env!("CARGO_BIN_EXE_qmail-send"), bin.join("qmail-send"));
         for program in ["todo-proc", "qmail-clean", "queue-fix", "qmail-qread", "qmail-qstat"] {
             std::os::unix::fs::symlink("qmail-send", bin.join(program)).unwrap();
         }
