@@ -3,6 +3,7 @@
 //! Everything above this crate works on values: owned descriptors, typed ids, deadlines. Modules:
 //!
 //! - [`fd`]: pipes, duplicates, close-on-exec and non-blocking flags, whole reads and writes;
+//! - [`buffered`]: buffered input and output, out before an input waits;
 //! - [`durable`]: files that must survive a power cut, in the order that makes them do so;
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
@@ -23,6 +24,7 @@
 //! Invariants: no module here holds global state (signals excepted, which the kernel makes global);
 //! every descriptor made here is close-on-exec; nothing here reads the environment.
 
+pub mod buffered;
 pub mod child;
 pub mod clock;
 pub mod durable;
