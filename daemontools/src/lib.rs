@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`supervise`]: one service; [`svscan`]: a directory of them;
-//! - [`status`] and [`fifo`]: what both sides of a service directory share;
+//! - [`status`], [`state_path`] and [`fifo`]: what both sides of a service directory share;
 //! - [`svc`], [`svstat`], [`svok`]: the operator's side;
 //! - [`multilog`], [`tai64n`]: logs;
 //! - [`chain`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
@@ -26,6 +26,7 @@ pub mod multilog;
 pub mod setlock;
 pub mod setuidgid;
 pub mod softlimit;
+pub mod state_path;
 pub mod status;
 pub mod supervise;
 pub mod svc;
