@@ -61,7 +61,7 @@ fn make<'a>(
     let link = real.dir.with_file_name(alias.as_str());
     let fail = |e: io::Error| Failure::step(link.display(), e);
     let parent = real.dir.parent().ok_or_else(|| Failure::refused(&real.name, "its directory is /"))?;
-    let open = move || Dir::open(parent);
+    let open = move || Dir::open_entry(parent);
     // Relative, so that a domain directory that is moved takes its aliases along.
     open().and_then(|d| d.link(OsStr::new(alias.as_str()), OsStr::new(real.name.as_str()))).map_err(fail)?;
     undo.note("link to the domain directory", move |_| {

@@ -187,18 +187,16 @@ fn make<'a>(
     undo.note("rows of the store", move |c| Ok(c.accounts.store().delete_domain(&plan.name).map(|_| ())?));
     let domain = Domain { name: plan.name.clone(), real: plan.name.clone(), dir: plan.dir(), ids: plan.ids };
     let base = homes::base(context, &domain, None)?;
-    let home = homes::path(&base, postmaster);
+    let home = homes::path(base.path(), postmaster);
     let mut account = Account::new(postmaster.clone(), home);
     account.gecos = "Postmaster".to_owned();
     account.password = new.hash.clone();
     account.scram = new.scram.clone();
     account.quota = plan.quota;
     account.check()?;
-    let above = base.clone();
-    undo.note("directories above the homes", move |_| {
-        homes::remove_domain(&above, plan.name.as_str(), false)
-    });
-    homes::make(context, &base, postmaster, plan.ids, plan.ids, false)?;
+    let made = homes::make(context, &base, postmaster, plan.ids, plan.ids, false);
+    undo.note("directories above the homes", move |_| homes::remove_domain(&base, plan.name.as_str(), false));
+    made?;
     if context.accounts.store().insert(&account)? != Added::Done {
         return Err(Failure::refused(postmaster, "the account exists already"));
     }
@@ -232,17 +230,18 @@ fn directory<'a>(context: &mut Context<'_>, plan: &'a Plan, undo: &mut Undo<'a>)
     }
     undo.note("domain directory", move |_| {
         let fail = |e: io::Error| Failure::step(plan.dir().display(), e);
-        Dir::open(&plan.parent)
+        Dir::open_entry(&plan.parent)
             .and_then(|d| d.remove(OsStr::new(plan.name.as_str())))
             .map(|_| ())
             .map_err(fail)
     });
     dir.child(OsStr::new("bulk_mail"), 0o750, owner).map_err(fail)?;
-    let file =
-        |name: &str, text: &[u8], mode| dir.write_new(OsStr::new(name), text, mode, owner).map_err(fail);
+    let file = |name: &str, text: &[u8], mode| dir.write_new(OsStr::new(name), text, mode).map_err(fail);
     file(".qmail-default", plan.default_line.as_bytes(), 0o600)?;
     if let Some(base) = &plan.base {
-        file(".base_path", &[base.as_os_str().as_bytes(), b"\n"].concat(), 0o644)?;
+        // Not the domain's user's: what it names is believed as an administrator's word.
+        let line = [base.as_os_str().as_bytes(), b"\n"].concat();
+        dir.write_new_of_own(OsStr::new(".base_path"), &line, 0o644).map_err(fail)?;
     }
     if let Some(scheme) = context.option("h") {
         file("hash_method", &[scheme, b"\n"].concat(), 0o644)?;

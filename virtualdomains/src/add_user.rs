@@ -58,7 +58,7 @@ fn body(context: &mut Context<'_>) -> Result<Exit, Failure> {
     let method = homes::domain_file(&domain, "hash_method")?;
     let new = password::new(context, 1, &address.to_string(), method.as_deref())?;
     let mut account = account(context, &address, &new)?;
-    account.home = homes::path(&base, &address);
+    account.home = homes::path(base.path(), &address);
     account.own_ids = own_ids;
     account.quota = quota;
     account.check()?;
@@ -140,7 +140,7 @@ fn make<'a>(
     context: &mut Context<'_>,
     account: &'a Account,
     domain: &Domain,
-    base: &std::path::Path,
+    base: &homes::Base,
     undo: &mut Undo<'a>,
 ) -> Result<(), Failure> {
     let address = &account.address;

@@ -71,7 +71,8 @@ fn remove(context: &mut Context<'_>, domain: &Domain) -> Result<(), Failure> {
     context.tell("control files");
     context.editor().close(&domain.name)?;
     context.tell("homes");
-    let mut bases = BTreeSet::from([homes::base(context, domain, None)?]);
+    let own = homes::base(context, domain, None)?;
+    let mut bases = BTreeSet::new();
     let mut after = None;
     loop {
         let page = context.accounts.store().list(Some(&domain.name), after.as_ref(), 500)?;
@@ -90,9 +91,11 @@ fn remove(context: &mut Context<'_>, domain: &Domain) -> Result<(), Failure> {
             break;
         }
     }
-    for base in &bases {
-        // Leftovers of accounts removed before; with other owners of the base, only what is empty.
-        homes::remove_domain(base, domain.name.as_str(), *base == homes::base(context, domain, None)?)?;
+    // Leftovers of accounts removed before; below the bases of other accounts, only what is empty.
+    homes::remove_domain(&own, domain.name.as_str(), true)?;
+    bases.remove(own.path());
+    for base in bases {
+        homes::remove_domain(&homes::Base::named_by_rows(base), domain.name.as_str(), false)?;
     }
     context.tell("store");
     let removed = context.accounts.store().delete_domain(&domain.name)?;
@@ -113,7 +116,7 @@ fn remove_entry(path: &Path) -> Result<(), Failure> {
         let why = "not below a directory named domains; remove it by hand";
         return Err(Failure::refused(PathBuf::from(path).display(), why));
     }
-    match Dir::open(parent) {
+    match Dir::open_entry(parent) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         opened => opened.and_then(|d| d.remove(name)).map(|_| ()).map_err(fail),
     }

@@ -90,7 +90,7 @@ fn describe(
     put("u", "uid", json!(domain.ids.uid));
     put("g", "gid", json!(domain.ids.gid));
     put("d", "directory", json!(domain.dir.to_string_lossy()));
-    put("b", "base", json!(homes::base(context, domain, None)?.to_string_lossy()));
+    put("b", "base", json!(homes::base(context, domain, None)?.path().to_string_lossy()));
     let aliases: Vec<&str> =
         all.iter().filter(|d| d.is_alias() && d.real == domain.real).map(|d| d.name.as_str()).collect();
     put("l", "aliases", json!(aliases));

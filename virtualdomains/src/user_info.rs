@@ -1,8 +1,10 @@
 //! vuserinfo: what is known about an account.
 
 use accounts::Entry;
+use nix::unistd::{Gid, Uid};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use serde_json::{Map, Value, json};
+use unix::privilege::with_files_of;
 
 use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, print, run};
 
@@ -93,7 +95,10 @@ fn sections(context: &mut Context<'_>, entry: &Entry) -> Result<Map<String, Valu
     }
     if wanted("q") {
         put("quota", json!(account.quota.to_string()));
-        let usage = match maildir::quota::usage_of_tree(&maildir, true) {
+        // The tree is the account's, and so are the rights to look at it.
+        let (uid, gid) = (Uid::from_raw(entry.ids.uid), Gid::from_raw(entry.ids.gid));
+        let counted = with_files_of(uid, gid, || maildir::quota::usage_of_tree(&maildir, true));
+        let usage = match counted.and_then(|usage| usage) {
             Ok(usage) => json!({"bytes": usage.bytes, "messages": usage.messages}),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => json!({"bytes": 0, "messages": 0}),
             // Another user's mail: what is used is not for everybody who may see the account.

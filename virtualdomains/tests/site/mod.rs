@@ -128,6 +128,13 @@ impl Site {
         self.with_password(argv, "post secret").ok();
     }
 
+    /// Makes the domain once more after a removal that stopped halfway.
+    pub(crate) fn domain_again(&self) {
+        drop(std::fs::remove_file(self.path("var/domains/example.com/.base_path")));
+        self.run(&["vdeldomain", "example.com"]).ok();
+        self.domain();
+    }
+
     pub(crate) fn accounts(&self) -> Accounts {
         let control = control::Directory::new(self.path("control"));
         Accounts::open(&Settings::load(&control, &self.path("var"), &self.path("users")).unwrap())
