@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! address ─► real domain ─► remembered? ─► account row, alias lines ─► Known ─► user, mailbox
-//! login, password ─► too many failures? ─► account row ─► hash (always one) ─► standing ─► verdict
+//! login, password ─► too many failures? ─► account row ─► hash (its own, or that of a nobody) ─► standing ─► verdict
 //! ```
 //!
 //! Facts about addresses are remembered (also "nothing there"); what decides a login never is, so a
@@ -13,11 +13,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, ServiceFlags, password};
+use accounts::password::{self, Work};
+use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, SecretBytes, ServiceFlags};
 use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
 use crate::counters::{Count, Counters};
+use crate::nobody::{Nobodies, SAMPLE};
 use crate::service::Kind;
 use crate::settings::CacheSettings;
 use crate::source::Source;
@@ -33,6 +35,7 @@ pub struct Shared {
     relay_lifetime: Duration,
     facts: Mutex<Facts>,
     throttle: Mutex<Throttle>,
+    nobodies: Mutex<Nobodies>,
 }
 
 /// What is remembered.
@@ -96,6 +99,7 @@ impl Shared {
             relay_lifetime,
             facts: Mutex::new(Facts { known: Expiring::new(cache.capacity), forgotten: 0 }),
             throttle: Mutex::new(Throttle::new(limits)),
+            nobodies: Mutex::default(),
         }
     }
 
@@ -118,6 +122,7 @@ impl Shared {
     pub fn reset(&self) {
         self.forget(b"");
         locked(&self.throttle).clear();
+        locked(&self.nobodies).clear();
     }
 
     /// How many answers are remembered.
@@ -199,8 +204,15 @@ impl<S: Source> Answers<S> {
             self.shared.counters.add(Count::Throttled);
             return Ok(Verdict::Later);
         }
-        let found = self.find(login.address)?;
-        let right = check(found.as_ref(), password)?;
+        let resolved = self.resolve(login.address)?;
+        // Also where there is an account: the questions to the store must not tell either.
+        let nobody = self.work_of_nobody(resolved.as_ref().map(|(_, d)| &d.real), &key, now.instant);
+        let found = match &resolved {
+            Some((address, domain)) => self.source.account(address, domain)?,
+            None => None,
+        };
+        let field = found.as_ref().map(|f| f.account.combined_password());
+        let right = password::verify_or(field.as_ref().map(SecretBytes::expose), password, &nobody)?;
         if !right {
             self.shared.counters.add(Count::Failed);
             locked(&self.shared.throttle).failed(&key, login.remote_host, now.instant);
@@ -208,6 +220,28 @@ impl<S: Source> Answers<S> {
         }
         locked(&self.shared.throttle).succeeded(&key, login.remote_host, now.instant);
         self.standing(found, login.service, now)
+    }
+
+    /// The work that a login for `address` does when there is nothing to check it against: that of the accounts
+    /// of its real domain, or of all when that has none or is not ours.
+    pub fn work_of_nobody(&mut self, domain: Option<&DomainName>, address: &[u8], now: Instant) -> Work {
+        let sample = match domain {
+            Some(domain) => self.sample(Some(domain), now).filter(|s| !s.is_empty()),
+            None => None,
+        };
+        let sample = sample.or_else(|| self.sample(None, now));
+        sample.and_then(|s| locked(&self.shared.nobodies).choose(&s, address)).unwrap_or_default()
+    }
+
+    /// `None`: the source cannot tell. That must not refuse a login which can be checked.
+    fn sample(&mut self, domain: Option<&DomainName>, now: Instant) -> Option<Arc<[Work]>> {
+        let key = domain.map_or(&b""[..], DomainName::as_bytes);
+        let kept = locked(&self.shared.nobodies).sample(key, now);
+        if kept.is_some() {
+            return kept;
+        }
+        let sample = self.source.works(domain, SAMPLE).ok()?;
+        Some(locked(&self.shared.nobodies).keep(key, sample, now))
     }
 
     /// May this account use the service, whatever the password?
@@ -334,19 +368,6 @@ fn mailbox_of(found: &Entry, aliases: Vec<Vec<u8>>) -> Mailbox {
 
 fn is_over_quota(mailbox: &Mailbox) -> bool {
     ServiceFlags::from_bits(mailbox.flags).contains(ServiceFlags::BOUNCE_MAIL)
-}
-
-/// Checks a password. Where there is nothing to check it against, the work is done all the same, so
-/// that time does not tell which accounts exist.
-fn check(found: Option<&Entry>, given: &[u8]) -> Answer<bool> {
-    let field = found.map(|f| f.account.combined_password());
-    match &field {
-        Some(field) if !field.expose().is_empty() => password::verify(field.expose(), given),
-        _ => {
-            password::verify_nobody(given);
-            Ok(false)
-        }
-    }
 }
 
 /// A time limit of the limits table has been reached.

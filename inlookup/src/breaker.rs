@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use accounts::password::Work;
 use accounts::{Address, Answer, Domain, DomainName, Entry, Limits, Unavailable};
 use serve::Breaker;
 
@@ -36,6 +37,10 @@ impl<S: Source> Source for Guarded<S> {
 
     fn aliases(&mut self, real: &Address) -> Answer<Vec<Vec<u8>>> {
         self.breaker.ask(hung, || self.source.aliases(real))
+    }
+
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>> {
+        self.breaker.ask(hung, || self.source.works(domain, most))
     }
 
     fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>> {

@@ -26,6 +26,7 @@ pub mod daemon;
 pub mod inquerytest;
 pub mod log;
 pub mod lookups;
+pub mod nobody;
 pub mod notes;
 pub mod peers;
 pub mod service;

@@ -1,5 +1,6 @@
 //! What the daemon needs to know about accounts, as one narrow trait.
 
+use accounts::password::Work;
 use accounts::{Accounts, Address, Answer, Domain, DomainName, Entry, Limits};
 
 /// Where accounts are looked up: [`Accounts`], or a fake.
@@ -24,6 +25,13 @@ pub trait Source {
     /// # Errors
     /// Cannot tell.
     fn aliases(&mut self, real: &Address) -> Answer<Vec<Vec<u8>>>;
+
+    /// What checking a password costs for some accounts of a real domain, or of all: at most `most`, those left
+    /// out that no password matches.
+    ///
+    /// # Errors
+    /// Cannot tell.
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>>;
 
     /// The limits in force for an account.
     ///
@@ -54,6 +62,11 @@ impl Source for Accounts {
 
     fn aliases(&mut self, real: &Address) -> Answer<Vec<Vec<u8>>> {
         self.store().aliases(real)
+    }
+
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>> {
+        let accounts = self.store().list(domain, None, most)?;
+        Ok(accounts.iter().filter_map(|a| Work::of(a.combined_password().expose())).collect())
     }
 
     fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>> {

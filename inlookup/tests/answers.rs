@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use accounts::password::Work;
 use accounts::{
     Account, Address, Answer, Domain, DomainName, Entry, Limits, Quota, SecretBytes, ServiceFlags,
     Unavailable, UnixIds, password,
@@ -22,6 +23,8 @@ const MAIL: UnixIds = UnixIds { uid: 555, gid: 556 };
 #[derive(Default)]
 struct Control {
     away: AtomicBool,
+    /// Only the sample of what checking passwords costs cannot be had.
+    no_sample: AtomicBool,
     questions: AtomicUsize,
     /// Called once, in the middle of the next question for aliases.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -73,6 +76,15 @@ impl Source for Memory {
             event();
         }
         Ok(self.aliases.get(&real.to_string()).cloned().unwrap_or_default())
+    }
+    fn works(&mut self, domain: Option<&DomainName>, _: u32) -> Answer<Vec<Work>> {
+        self.ask()?;
+        if self.control.no_sample.load(Ordering::SeqCst) {
+            return Err(Unavailable::new("store", "a row makes no sense"));
+        }
+        let of_domain = |a: &&Account| domain.is_none_or(|d| a.address.domain() == d);
+        let fields = self.accounts.values().filter(of_domain).map(Account::combined_password);
+        Ok(fields.filter_map(|f| Work::of(f.expose())).collect())
     }
     fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>> {
         self.ask()?;
@@ -436,30 +448,68 @@ fn too_many_failures_are_answered_later_whatever_the_password() {
     assert!(matches!(b.login("jane@example.com", "secret", "imap", "192.0.2.1"), Ok(Verdict::Granted(_))));
 }
 
+/// A hash that is made with so little work that a test can have many of them.
+const CHEAP: [&str; 3] = [
+    "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+    "$2b$05$abcdefghijklmnopqrstuu7nFISH/8YdwlXD3lw69A4iBUf6fvWAW",
+    "$6$rounds=1400$saltsalt$sZBOVAgr9SneMjb63HXAJ4emqj2JJiJiz9w8Y1acxxMtSied.HgZ3MEH1L11GumI/8qjZV4X3.mGwHf3TNW3g0",
+];
+
+fn without_throttle(change: impl FnOnce(&mut Memory)) -> Bench {
+    bench_with(change, throttle::Limits { account: 0, host: 0, window: Duration::from_secs(60) })
+}
+
 #[test]
-fn an_unknown_account_costs_a_hash_like_a_wrong_password() {
-    let mut b = bench_with(
-        |m| {
-            let password = password::create(password::Scheme::Sha512, b"secret").unwrap();
-            m.accounts.insert("known@example.com".to_owned(), Account { password, ..account("known") });
-        },
-        throttle::Limits { account: 0, host: 0, window: Duration::from_secs(60) },
-    );
-    let mut fastest = |address: &str| {
-        let times = (0..20).map(|_| {
-            let start = Instant::now();
-            b.login(address, "wrong", "imap", "").unwrap();
-            start.elapsed()
+fn a_login_for_nobody_does_the_work_of_the_accounts_of_its_domain() {
+    for hash in CHEAP {
+        let mut b = without_throttle(|m| {
+            m.accounts.clear();
+            for (local, field) in [("ann", hash), ("joe", hash), ("locked", "*"), ("empty", "")] {
+                let password = field.as_bytes().into();
+                m.accounts.insert(format!("{local}@example.com"), Account { password, ..account(local) });
+            }
         });
-        times.min().unwrap()
-    };
-    let (wrong, absent, elsewhere) =
-        (fastest("known@example.com"), fastest("nobody@example.com"), fastest("x@elsewhere.org"));
-    // A ratio of fastest times, so that a busy machine does not matter; without the hash it is over 20.
-    for other in [absent, elsewhere] {
-        assert!(
-            wrong < other * 2 && other < wrong * 2,
-            "wrong {wrong:?}, absent {absent:?}, elsewhere {elsewhere:?}"
-        );
+        let domain = DomainName::parse(b"example.com").unwrap();
+        let usual = Work::of(hash.as_bytes()).unwrap();
+        for n in 0..50 {
+            let address = format!("u{n}@example.com");
+            let work = b.answers.work_of_nobody(Some(&domain), address.as_bytes(), b.now.instant);
+            assert_eq!(work, usual, "{address}");
+        }
+        // A domain without accounts, and one that is not of this host.
+        let empty = DomainName::parse(b"empty.example").unwrap();
+        for domain in [Some(&empty), None] {
+            assert_eq!(b.answers.work_of_nobody(domain, b"a@b", b.now.instant), usual);
+        }
     }
+}
+
+#[test]
+fn where_there_are_no_accounts_the_work_is_that_of_a_new_one() {
+    let mut b = without_throttle(|m| m.accounts.clear());
+    assert_eq!(b.answers.work_of_nobody(None, b"a@b", b.now.instant), Work::default());
+}
+
+#[test]
+fn the_store_is_asked_alike_for_everybody_and_a_sample_that_fails_refuses_nobody() {
+    let mut b = without_throttle(|m| {
+        let password = b"*".as_slice().into();
+        m.accounts.insert("locked@example.com".to_owned(), Account { password, ..account("locked") });
+    });
+    for address in ["jane@example.com", "nobody@example.com", "locked@example.com"] {
+        b.shared.reset();
+        b.questions();
+        b.login(address, "wrong", "imap", "").unwrap();
+        assert_eq!(b.questions(), 3, "the domain, the sample, the account: {address}");
+        b.login(address, "wrong", "imap", "").unwrap();
+        assert_eq!(b.questions(), 2, "the sample lasts: {address}");
+    }
+    b.shared.reset();
+    b.control.no_sample.store(true, Ordering::SeqCst);
+    assert!(matches!(b.login("jane@example.com", "secret", "imap", ""), Ok(Verdict::Granted(_))));
+    assert_eq!(b.login("nobody@example.com", "secret", "imap", ""), Ok(Verdict::Absent));
+    b.control.no_sample.store(false, Ordering::SeqCst);
+    let domain = DomainName::parse(b"example.com").unwrap();
+    let work = b.answers.work_of_nobody(Some(&domain), b"a@example.com", b.now.instant);
+    assert_ne!(work, Work::default(), "a failure is not remembered");
 }

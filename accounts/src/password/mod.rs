@@ -10,11 +10,12 @@
 //!
 //! A field that is empty, locked (`*`, `!`) or of no known scheme matches no password, nor does one that
 //! the C library answers with a failure token. All comparisons take the same time wherever they differ.
-//! Work done for a wrong password is done for an unknown user too: [`verify_nobody`].
+//! Work done for a wrong password is done where there is nothing to check against, too: [`verify_or`].
 
 mod crypt;
 mod scheme;
 mod scram;
+mod work;
 
 use subtle::ConstantTimeEq;
 
@@ -22,6 +23,7 @@ use crate::{SecretBytes, Unavailable};
 
 pub use scheme::{Scheme, choose, create, random_password};
 pub use scram::{Mechanism, ScramSecret};
+pub use work::Work;
 
 /// Longest password that is looked at, in bytes. The C library refuses longer ones.
 pub const LONGEST: usize = 511;
@@ -31,23 +33,58 @@ pub const LONGEST: usize = 511;
 /// # Errors
 /// The C library or the memory of this host failed; never "wrong".
 pub fn verify(stored: &[u8], password: &[u8]) -> Result<bool, Unavailable> {
-    if password.len() > LONGEST || password.contains(&0) {
-        return Ok(false);
-    }
-    let (scram, crypted) = split(stored);
-    match scram {
-        Some(secret) if crypted.is_empty() => Ok(scram::verify(secret, password)),
-        _ => verify_crypted(crypted, password),
-    }
+    Ok(can_match(password) && attempt(stored, password)?.unwrap_or(false))
 }
 
-/// Does the work of a [`verify`] that fails: for a user that does not exist or whose field is locked.
-pub fn verify_nobody(password: &[u8]) {
-    // SHA-512 of the default cost; the salt is of no account's.
-    const NOBODY: &[u8] = b"$6$rounds=5000$nobodynobodynobo$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let password = &password[..password.len().min(LONGEST)];
-    // The answer is known to be no; only the time counts.
-    let _ = verify_crypted(NOBODY, password);
+/// Does this password match the stored field of an account? Where there is no account (`None`) or its field
+/// is of no use, the work of `nobody` is done instead: the answer "no" takes as long as for the accounts
+/// whose work that is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_or(stored: Option<&[u8]>, password: &[u8], nobody: &Work) -> Result<bool, Unavailable> {
+    verify_or_with(attempt, stored, password, nobody)
+}
+
+/// [`verify_or`] by way of any check of one field, which answers `None` when it had nothing to compute.
+fn verify_or_with(
+    mut attempt: impl FnMut(&[u8], &[u8]) -> Result<Option<bool>, Unavailable>,
+    stored: Option<&[u8]>,
+    password: &[u8],
+    nobody: &Work,
+) -> Result<bool, Unavailable> {
+    if !can_match(password) {
+        return Ok(false);
+    }
+    if let Some(stored) = stored
+        && let Some(right) = attempt(stored, password)?
+    {
+        return Ok(right);
+    }
+    // The answer is known to be no.
+    if attempt(nobody.field(), password)?.is_none() {
+        attempt(Work::default().field(), password)?;
+    }
+    Ok(false)
+}
+
+/// The C library refuses the others, or would cut them short.
+fn can_match(password: &[u8]) -> bool {
+    password.len() <= LONGEST && !password.contains(&0)
+}
+
+/// Checks against one field; `None` when nothing can be computed for it, so that no password matches.
+fn attempt(stored: &[u8], password: &[u8]) -> Result<Option<bool>, Unavailable> {
+    let (secret, crypted) = split(stored);
+    match (secret, Scheme::of(crypted)) {
+        (Some(secret), _) if crypted.is_empty() => Ok(scram::verify(secret, password)),
+        (_, None) => Ok(None),
+        (_, Some(Scheme::Argon2id)) => scheme::verify_argon2(crypted, password),
+        (_, Some(_)) => {
+            let computed = crypt::crypt(password, crypted)?;
+            Ok(computed.map(|c| c.expose().ct_eq(crypted).into()))
+        }
+    }
 }
 
 /// The SCRAM or CRAM secret of a stored field and its crypt part.
@@ -61,23 +98,6 @@ pub fn split(stored: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match stored.get(end) {
         None => (Some(stored), b""),
         Some(_) => (Some(&stored[..end]), &stored[end + 1..]),
-    }
-}
-
-fn verify_crypted(stored: &[u8], password: &[u8]) -> Result<bool, Unavailable> {
-    match Scheme::of(stored) {
-        // Locked and unknown fields cost what a wrong password costs.
-        None => {
-            verify_nobody(password);
-            Ok(false)
-        }
-        Some(Scheme::Argon2id) => scheme::verify_argon2(stored, password),
-        Some(_) => {
-            let Some(computed) = crypt::crypt(password, stored)? else {
-                return Ok(false);
-            };
-            Ok(computed.expose().ct_eq(stored).into())
-        }
     }
 }
 

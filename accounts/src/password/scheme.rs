@@ -164,31 +164,41 @@ fn create_argon2(password: &[u8]) -> Result<SecretBytes, Unavailable> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
         .hash_password_into(password, &salt, &mut *output)
         .map_err(|e| Unavailable::new("argon2", e))?;
+    Ok(SecretBytes::new(argon2_field(&params, &salt, &*output)))
+}
+
+fn argon2_field(params: &Params, salt: &[u8], hash: &[u8]) -> Vec<u8> {
     let text = format!(
         "$argon2id$v=19$m={},t={},p={}${}${}",
         params.m_cost(),
         params.t_cost(),
         params.p_cost(),
         BASE64.encode(salt),
-        BASE64.encode(*output)
+        BASE64.encode(hash)
     );
-    Ok(SecretBytes::new(text.into_bytes()))
+    text.into_bytes()
+}
+
+/// A field of nobody's with the cost of this one.
+pub(super) fn argon2_of_nobody(stored: &[u8]) -> Option<Vec<u8>> {
+    let (params, _, hash) = read_argon2(stored)?;
+    Some(argon2_field(&params, &[0; 16], &vec![0; hash.len()]))
 }
 
 /// Cost above which a stored field is not believed: 1 GiB, 64 passes, 64 lanes.
 const ARGON2_MOST: [u32; 3] = [1 << 20, 64, 64];
 
-/// `$argon2id$v=19$m=M,t=T,p=P$SALT$HASH`. A field that does not follow this matches nothing.
-pub(super) fn verify_argon2(stored: &[u8], password: &[u8]) -> Result<bool, Unavailable> {
+/// `$argon2id$v=19$m=M,t=T,p=P$SALT$HASH`. `None` when the field does not follow this.
+pub(super) fn verify_argon2(stored: &[u8], password: &[u8]) -> Result<Option<bool>, Unavailable> {
     let Some((params, salt, hash)) = read_argon2(stored) else {
-        return Ok(false);
+        return Ok(None);
     };
     let mut output = Zeroizing::new(vec![0u8; hash.len()]);
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     match argon2.hash_password_into(password, &salt, &mut output) {
-        Ok(()) => Ok(output.ct_eq(&hash).into()),
+        Ok(()) => Ok(Some(output.ct_eq(&hash).into())),
         Err(argon2::Error::OutOfMemory) => Err(Unavailable::new("argon2", "out of memory")),
-        Err(_) => Ok(false),
+        Err(_) => Ok(None),
     }
 }
 

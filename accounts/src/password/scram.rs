@@ -214,12 +214,27 @@ fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Does the password match a SCRAM secret or `{CRAM}` clear text?
-pub(super) fn verify(field: &[u8], password: &[u8]) -> bool {
+/// Does the password match a SCRAM secret or `{CRAM}` clear text? `None` when it is neither.
+pub(super) fn verify(field: &[u8], password: &[u8]) -> Option<bool> {
     match field.strip_prefix(b"{CRAM}") {
-        Some(b"") => false,
-        Some(clear) => clear.ct_eq(password).into(),
-        None => ScramSecret::parse(field).is_some_and(|s| s.verify(password)),
+        Some(b"") => None,
+        Some(clear) => Some(clear.ct_eq(password).into()),
+        None => ScramSecret::parse(field).map(|s| s.verify(password)),
+    }
+}
+
+/// A field of nobody's with the cost of this one.
+pub(super) fn of_nobody(field: &[u8]) -> Option<Vec<u8>> {
+    match field.strip_prefix(b"{CRAM}") {
+        Some(b"") => None,
+        Some(_) => Some(b"{CRAM}nobody".to_vec()),
+        None => ScramSecret::parse(field).map(|s| {
+            let length = s.mechanism.length();
+            let key = || SecretBytes::new(vec![0; length]);
+            let nobody =
+                ScramSecret { salt: vec![0; 16], stored_key: key(), server_key: key(), clear: None, ..s };
+            nobody.encode().expose().to_vec()
+        }),
     }
 }
 

@@ -185,11 +185,81 @@ fn random_passwords_differ_and_have_the_length() {
     assert!(one != two && one.expose().iter().all(u8::is_ascii_alphanumeric));
 }
 
+/// What was computed, in the terms of [`Work`], while a password was checked.
+fn computed(stored: Option<&str>, password: &[u8], nobody: &Work) -> (bool, Vec<Work>) {
+    let mut done = Vec::new();
+    let recorded = |field: &[u8], password: &[u8]| {
+        let answer = attempt(field, password)?;
+        if answer.is_some() {
+            done.push(Work::of(field).expect("what is computed has a cost"));
+        }
+        Ok(answer)
+    };
+    let right = verify_or_with(recorded, stored.map(str::as_bytes), password, nobody).unwrap();
+    (right, done)
+}
+
 #[test]
-fn work_for_nobody_is_that_of_a_wrong_password() {
-    // Not a measurement: the field it works on must be one that makes the library compute.
-    verify_nobody(b"any");
-    verify_nobody(&[b'x'; 2000]);
+fn where_there_is_nothing_to_check_the_work_is_that_of_the_other_accounts() {
+    for account in HELLO.iter().chain([&DES]).chain(&ARGON2).chain(&SCRAM).copied() {
+        let usual = Work::of(account.as_bytes()).unwrap();
+        let wrong = computed(Some(account), b"wrong", &Work::default());
+        assert_eq!(wrong, (false, vec![usual.clone()]), "a wrong password: {account}");
+        // No account, and accounts whose field is empty, locked, unknown or broken.
+        for stored in [
+            None,
+            Some(""),
+            Some("*"),
+            Some("!$6$saltsalt$x"),
+            Some("x"),
+            Some("$9$unknown$x"),
+            Some("$2b$05$short"),
+            Some("$y$"),
+            Some("$argon2id$v=19$m=1"),
+            Some("{CRAM}"),
+            Some("{SCRAM-SHA-1}4096,a,b"),
+            Some("{SCRAM-SHA-1}4096,a,b,c,*"),
+        ] {
+            assert_eq!(computed(stored, b"wrong", &usual), wrong, "{stored:?} beside {account}");
+        }
+    }
+}
+
+#[test]
+fn work_keeps_scheme_and_cost_and_neither_salt_nor_hash() {
+    let field = |stored: &str| Work::of(stored.as_bytes()).map(|w| String::from_utf8(w.0).unwrap());
+    for (stored, work) in [
+        (HELLO[3], "$6$rounds=1400$nobodynobodynobo$"),
+        ("$2b$12$abcdefghijklmnopqrstuu7nFISH/8YdwlXD3lw69A4iBUf6fvWAW", "$2b$12$nobodynobodynobodynob."),
+        ("$y$jFT$F5Jx5fExrKuPp53xLKQ..1$42Rg", "$y$jFT$nobodynobodynobodynob.$"),
+        (
+            ARGON2[0],
+            "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ),
+        ("{CRAM}secret", "{CRAM}nobody"),
+    ] {
+        assert_eq!(field(stored).as_deref(), Some(work), "{stored}");
+    }
+    // Of a combined field the part counts that a password is checked against.
+    assert_eq!(field(&format!("{},{}", SCRAM[0], HELLO[1])), field(HELLO[1]));
+    for none in ["", "*", "!", "x", "$argon2id$", "{CRAM}", "{SCRAM-SHA-1}x", "{X}y", "$2b$"] {
+        assert_eq!(field(none), None, "{none}");
+    }
+}
+
+#[test]
+fn a_password_that_no_field_can_match_costs_nothing_for_anybody() {
+    for password in [&b"a\0b"[..], &[b'x'; LONGEST + 1]] {
+        for stored in [None, Some(HELLO[0])] {
+            assert_eq!(computed(stored, password, &Work::default()), (false, Vec::new()));
+        }
+    }
+}
+
+#[test]
+fn work_that_cannot_be_done_is_replaced_by_the_default() {
+    let broken = Work(b"$y$jZZZZZ$nobody$".to_vec());
+    assert_eq!(computed(None, b"x", &broken), (false, vec![Work::default()]));
 }
 
 proptest! {
@@ -202,6 +272,9 @@ proptest! {
         prop_assert!(scram.map_or(0, <[u8]>::len) + crypt.len() <= field.len());
         let _ = ScramSecret::parse(&field);
         let _ = Scheme::of(&field);
+        if let Some(work) = Work::of(&field) {
+            prop_assert_eq!(Work::of(work.field()), Some(work));
+        }
     }
 
     #[test]
