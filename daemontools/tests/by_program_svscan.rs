@@ -6,16 +6,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use kit::{Kit, Running, alive, signal, text, trapping, wait_for, wait_until};
 use nix::sys::signal::Signal;
 
+/// svscan on `sv`, which stops everything at its end.
+fn command(kit: &Kit) -> Command {
+    let mut command = kit.ours("svscan");
+    command.arg("sv").env("TERMINATE_SESSION", "").env("DISABLE_RUN", "");
+    command
+}
+
 fn scan(kit: &Kit) -> Running {
     fs::create_dir_all(kit.path("sv")).unwrap();
-    Running::start(
-        kit.ours("svscan").args(["-v", "sv"]).stderr(fs::File::create(kit.path("svscan.err")).unwrap()),
-    )
+    let err = fs::File::create(kit.path("svscan.err")).unwrap();
+    Running::start(command(kit).env("VERBOSE", "").stderr(err))
 }
 
 /// A logger that keeps everything below `logs/NAME`.
@@ -126,7 +132,7 @@ fn one_svscan_for_a_directory() {
     wait_until("the first", || text(kit.path("sv/.svscan.pid")).ends_with(&format!("\n{}\n", first.pid())));
     let bytes = fs::read(kit.path("sv/.svscan.pid")).unwrap();
     assert_eq!(bytes[..4], first.pid().to_ne_bytes());
-    let second = kit.run("svscan", &["sv"]);
+    let second = command(&kit).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(second.status.code(), Some(111));
     let message = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(message.contains(&format!("already running, pid {}", first.pid())), "{message}");
@@ -136,6 +142,9 @@ fn one_svscan_for_a_directory() {
     let mut third = scan(&kit);
     wait_until("the third", || text(kit.path("sv/.svscan.pid")).ends_with(&format!("\n{}\n", third.pid())));
     assert!(third.is_running());
+    third.signal(Signal::SIGTERM);
+    assert_eq!(third.wait(), Some(0));
+    assert!(!kit.path("sv/.svscan.pid").exists(), "the file goes with an orderly end");
 }
 
 #[test]
@@ -153,7 +162,7 @@ fn readiness_is_announced_when_all_supervises_are_started() {
     kit.service("sv/a", "env > env.new; mv env.new env.out; exec sleep 1000", None);
     let path = kit.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let mut svscan = Running::start(kit.ours("svscan").arg("sv").env("NOTIFY_SOCKET", &path));
+    let mut svscan = Running::start(command(&kit).env("NOTIFY_SOCKET", &path));
     let mut buf = [0; 100];
     let receive = |buf: &mut [u8; 100]| {
         let n = socket.recv(buf).unwrap();
@@ -206,12 +215,12 @@ fn its_own_log() {
     fs::create_dir(kit.path("logs")).unwrap();
     kit.service("sv/.svscan", "exit 1", Some(&logger(&kit, "svscan")));
     kit.service("sv/a", "echo from a; exec sleep 1000", None);
-    let mut svscan = Running::start(kit.ours("svscan").args(["-v", "sv"]).env("SCANLOG", ""));
+    let mut svscan = Running::start(command(&kit).env("VERBOSE", "").env("SCANLOG", ""));
     wait_until("the line of a service without a logger", || log_text(&kit, "svscan").contains("from a\n"));
     svscan.signal(Signal::SIGTERM);
     assert_eq!(svscan.wait(), Some(0));
     let log = log_text(&kit, "svscan");
-    assert!(log.contains("svscan: info: supervise") && log.contains("ended: Exited(0)"), "{log}");
+    assert!(log.contains("svscan: info: supervise") && log.contains("exited 0"), "{log}");
     assert_eq!(kit.code("svok", &["sv/.svscan/log"]), 100);
 }
 

@@ -1,135 +1,191 @@
-//! Performs what the machine decides. No policy here.
+//! Performs what the machine decides. No policy about services here.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use program::{Environment, Exit};
-use unix::child::Launch;
+use program::Exit;
+use unix::child::Ending;
 use unix::clock::Deadline;
-use unix::signals::Signals;
+use unix::signals::{Arrival, Signals};
 use unix::wait::Interest;
 use unix::{Pid, Signal};
 
-use super::Settings;
+use super::launcher::{self, Launcher, Service};
+use super::limits::OpenFiles;
 use super::machine::{Action, Event, Machine, Role, SlotId};
+use super::own_log::{OWN, OwnLog};
+use super::pid_file::Claim;
 use super::scan::{self, Watch};
-use crate::{envdir, fifo, svok};
+use super::voice::{self, Voice};
+use super::{Settings, hooks};
 
 /// Without inotify, and after a scan that failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-const PID_FILE: &str = ".svscan.pid";
-const OWN: &str = ".svscan";
-/// How long svscan's own logger may take to read to the end.
-const OWN_LOG_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of an orphan's command line in a message.
+const COMMAND_LINE: usize = 127;
 
 /// Runs until told to stop.
 pub(super) fn run(settings: &Settings) -> Exit {
     match Driver::start(settings) {
-        Ok(mut driver) => driver.serve(),
+        Ok(driver) => driver.serve(),
         Err(message) => {
-            report("fatal", &message);
+            voice::fatal(&message);
             Exit::TEMPORARY
         }
     }
 }
 
-/// What a slot holds.
-struct Service {
-    name: Vec<u8>,
-    pipe: Option<(OwnedFd, OwnedFd)>,
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// `.svscan/shutdown` runs, for so long at most; then what was asked for follows.
+    Script(Pid, Deadline),
+    /// Services are being stopped, or are left running.
+    Followed,
 }
 
 struct Driver<'a> {
     settings: &'a Settings,
-    verbose: bool,
-    silent: bool,
-    environment: Environment,
-    supervise: PathBuf,
+    voice: Voice,
+    launcher: Launcher,
     signals: Signals,
     watch: Option<Watch>,
     machine: Machine,
     services: BTreeMap<SlotId, Service>,
-    own_log: Option<Pid>,
+    own_log: Option<OwnLog>,
+    /// The first scan waits for it.
+    init: Option<Pid>,
+    scanned: bool,
     next_scan: Option<Deadline>,
     started: Instant,
+    end: End,
     exited: bool,
-    _lock: Flock<File>,
+    claim: Claim,
 }
 
 impl<'a> Driver<'a> {
     fn start(settings: &'a Settings) -> Result<Self, String> {
         use Signal::{SIGCHLD, SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
         unix::fd::sanitize_standard().map_err(|e| format!("unable to open /dev/null: {e}"))?;
-        let signals = Signals::listen(&[SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2])
+        let caught = [SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+        let signals = Signals::listen_with_realtime(&caught, &[POWER_OFF])
             .map_err(|e| format!("unable to catch signals: {e}"))?;
+        let voice = Voice { verbose: settings.verbose, silent: settings.silent };
+        if settings.new_session {
+            // The leader of a process group has its session already.
+            let _ = nix::unistd::setsid();
+        }
         let dir = settings.dir.display();
         std::env::set_current_dir(&settings.dir).map_err(|e| format!("unable to change to {dir}: {e}"))?;
         let here = std::env::current_dir().map_err(|e| format!("unable to tell the path of {dir}: {e}"))?;
-        let lock = single_instance().map_err(|e| format!("{dir}: {e}"))?;
+        let claim = Claim::take(&settings.state, &here, Pid::this(), settings.first_process)
+            .map_err(|e| format!("{dir}: {e}"))?;
+        if !claim.is_published() {
+            voice.warn(&format!("{dir}: no pid file can be written; the directory itself is locked"));
+        }
+        if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
+            voice.warn(&format!("unable to take in orphans: {e}"));
+        }
+        let slots = settings.limits.slots;
+        let limits =
+            OpenFiles::raise(slots).map_err(|e| format!("unable to set the limit of open files: {e}"))?;
+        if let Some(room) = limits.shortage(slots) {
+            voice.warn(&format!(
+                "the hard limit of open files has room for {room} services with loggers, not {slots}: raise it, or lower -n"
+            ));
+        }
         let mut environment = settings.environment.clone();
         environment.set("PPID", std::process::id().to_string());
         environment.set("SCANDIR", here.as_os_str());
         environment.set("PWD", here.as_os_str());
+        hooks::forget_exit_code();
         let mut driver = Self {
             settings,
-            verbose: settings.verbose,
-            silent: settings.silent,
-            environment,
-            supervise: supervise_program(),
+            voice,
+            launcher: Launcher::new(environment, limits),
             signals,
             watch: None,
             machine: Machine::new(settings.limits),
             services: BTreeMap::new(),
             own_log: None,
+            init: None,
+            scanned: false,
             next_scan: None,
             started: Instant::now(),
+            end: End::NotYet,
             exited: false,
-            _lock: lock,
+            claim,
         };
+        if settings.own_log {
+            let log =
+                OwnLog::start(&driver.launcher).map_err(|e| format!("unable to start {OWN}/log: {e}"))?;
+            driver.own_log = Some(log);
+        }
         match Watch::current_directory() {
             Ok(watch) => driver.watch = Some(watch),
-            Err(e) => driver.warn(&format!("unable to watch {dir}, reading it every 5 seconds instead: {e}")),
+            Err(e) => voice.warn(&format!("unable to watch {dir}, reading it every 5 seconds instead: {e}")),
         }
-        if settings.own_log {
-            driver.start_own_log().map_err(|e| format!("unable to start {OWN}/log: {e}"))?;
-        }
+        driver.start_init();
         Ok(driver)
     }
 
-    fn serve(&mut self) -> Exit {
-        self.scan();
-        self.notify("READY=1\n");
+    fn start_init(&mut self) {
+        let Some(launch) = self.settings.init.as_ref().and_then(hooks::InitCommand::launch) else { return };
+        match self.launcher.start_program(launch) {
+            Ok(pid) if self.settings.wait_for_init => self.init = Some(pid),
+            Ok(_) => {}
+            Err(e) => self.voice.warn(&format!("unable to run INITCMD: {e}")),
+        }
+    }
+
+    fn serve(mut self) -> Exit {
         while !self.exited {
+            if !self.scanned && self.init.is_none() && self.machine.is_running() {
+                self.scanned = true;
+                self.scan();
+                self.notify("READY=1\n");
+            }
             if let Err(e) = self.turn() {
-                self.warn(&format!("unable to wait for events: {e}"));
+                self.voice.warn(&format!("unable to wait for events: {e}"));
             }
         }
-        if self.machine.stopping() {
-            self.stop_own_log();
+        let in_order = self.end == End::Followed;
+        let code = if in_order { hooks::exit_code() } else { Ok(None) };
+        let code = code.unwrap_or_else(|e| {
+            self.voice.warn(&format!("unable to read {OWN}/exitcode: {e}"));
+            None
+        });
+        if in_order {
+            let others_write = !self.services.is_empty();
+            self.services.clear();
+            if let Some(log) = self.own_log.take() {
+                log.stop(&self.signals, others_write);
+            }
         }
-        Exit::OK
+        self.claim.give_up();
+        code.map_or(Exit::OK, Exit)
     }
 
     fn turn(&mut self) -> io::Result<()> {
         let machine =
             self.machine.deadline().map(|at| Deadline::after(at.saturating_sub(self.started.elapsed())));
-        let scan = self.next_scan.filter(|_| !self.machine.stopping());
-        let deadline = [machine, scan].into_iter().flatten().min();
+        let scan = self.next_scan.filter(|_| self.machine.is_running());
+        let own_log = self.own_log.as_ref().and_then(OwnLog::due);
+        let script = match self.end {
+            End::Script(_, limit) => Some(limit),
+            _ => None,
+        };
+        let deadline = [machine, scan, own_log, script].into_iter().flatten().min();
         let mut fds = vec![(self.signals.as_fd(), Interest::Read)];
         fds.extend(self.watch.iter().map(|w| (w.as_fd(), Interest::Read)));
         let ready = unix::wait::ready(&fds, deadline)?;
         let mut rescan = scan.is_some_and(Deadline::passed);
         if ready[0].read {
-            rescan |= self.take_signals()?;
+            rescan |= self.take_signals();
+            rescan |= self.reap()?;
         }
         if ready.get(1).is_some_and(|r| r.read)
             && let Some(watch) = &self.watch
@@ -137,62 +193,131 @@ impl<'a> Driver<'a> {
             watch.drain();
             rescan = true;
         }
+        if let Some(log) = &mut self.own_log {
+            log.attend(&self.launcher, self.voice);
+        }
+        if let End::Script(pid, limit) = self.end
+            && limit.passed()
+        {
+            self.voice.warn(&format!("{OWN}/shutdown takes too long and is killed"));
+            // It is our unreaped child.
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            self.follow();
+        }
         self.feed(Event::Tick);
-        if rescan && !self.machine.stopping() {
+        if rescan && self.scanned && self.machine.is_running() {
             self.scan();
         }
         Ok(())
     }
 
     /// Should the directory be read again?
-    fn take_signals(&mut self) -> io::Result<bool> {
+    fn take_signals(&mut self) -> bool {
         let mut rescan = false;
-        while let Some(signal) = self.signals.take() {
-            match signal {
-                Signal::SIGTERM | Signal::SIGINT | Signal::SIGPWR => {
-                    self.notify("STOPPING=1\n");
-                    self.feed(Event::Terminate);
-                }
-                Signal::SIGQUIT => self.feed(Event::Abandon),
-                Signal::SIGHUP => rescan = true,
-                Signal::SIGUSR1 => self.verbose = !self.verbose,
-                Signal::SIGUSR2 => self.silent = !self.silent,
-                _ => {}
+        while let Some(arrival) = self.signals.take_any() {
+            match arrival {
+                Arrival::Ordinary(Signal::SIGTERM | Signal::SIGINT | Signal::SIGPWR)
+                | Arrival::RealTime(POWER_OFF) => self.begin_end(),
+                Arrival::Ordinary(Signal::SIGQUIT) => self.feed(Event::Abandon),
+                Arrival::Ordinary(Signal::SIGHUP) => rescan = true,
+                Arrival::Ordinary(Signal::SIGUSR1) => self.voice.verbose = !self.voice.verbose,
+                Arrival::Ordinary(Signal::SIGUSR2) => self.voice.silent = !self.voice.silent,
+                Arrival::Ordinary(_) | Arrival::RealTime(_) => {}
             }
         }
-        while let Some((pid, ending)) = unix::child::reap()? {
-            self.info(&format!("supervise {pid} ended: {ending:?}"));
-            if self.own_log == Some(pid) {
-                self.own_log = None;
+        rescan
+    }
+
+    /// Takes all children that have ended, also those that are not ours. Should the directory be read again?
+    fn reap(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        loop {
+            // An ended process still has its name until it is reaped.
+            let next = if self.voice.verbose { unix::child::ended()? } else { None };
+            let name = next.filter(|&pid| !self.is_ours(pid)).map(command_line);
+            let Some((pid, ending)) = unix::child::reap()? else { break };
+            any = true;
+            self.ended(pid, ending, name.as_deref());
+        }
+        Ok(any && self.settings.scan_on_child)
+    }
+
+    fn is_ours(&self, pid: Pid) -> bool {
+        let script = matches!(self.end, End::Script(running, _) if running == pid);
+        self.machine.knows(pid) || self.init == Some(pid) || script
+    }
+
+    fn ended(&mut self, pid: Pid, ending: Ending, orphan: Option<&str>) {
+        let how = match ending {
+            Ending::Exited(code) => format!("exited {code}"),
+            Ending::Killed(signal) => format!("was killed by signal {signal}"),
+        };
+        if self.own_log.as_mut().is_some_and(|log| log.ended(pid)) {
+            self.voice.info(&format!("supervise {pid} of {OWN}/log {how}"));
+        } else if self.init == Some(pid) {
+            self.init = None;
+            self.voice.info(&format!("INITCMD {how}"));
+        } else if matches!(self.end, End::Script(script, _) if script == pid) {
+            if !ending.is_success() {
+                self.voice.warn(&format!("{OWN}/shutdown {how}"));
             }
+            self.follow();
+        } else if self.machine.knows(pid) {
+            self.voice.info(&format!("supervise {pid} {how}"));
             self.feed(Event::Ended(pid));
+        } else {
+            let name = orphan.unwrap_or("?");
+            self.voice.info(&format!("orphan {pid} ({name}) {how}: completed last rites"));
         }
-        if self.settings.own_log && self.own_log.is_none() && !self.machine.stopping() {
-            self.restart_own_log();
+    }
+
+    /// Told to stop.
+    fn begin_end(&mut self) {
+        if self.end != End::NotYet {
+            return;
         }
-        Ok(rescan)
+        self.notify("STOPPING=1\n");
+        let Some(launch) = hooks::shutdown() else { return self.follow() };
+        match self.launcher.start_program(launch) {
+            Ok(pid) => {
+                self.end = End::Script(pid, Deadline::after(self.settings.limits.kill_services));
+                self.feed(Event::Drain);
+            }
+            Err(e) => {
+                self.voice.warn(&format!("unable to run {OWN}/shutdown: {e}"));
+                self.follow();
+            }
+        }
+    }
+
+    /// The shutdown script, if there is one, has done its part.
+    fn follow(&mut self) {
+        self.end = End::Followed;
+        self.feed(if self.settings.stop_services { Event::Terminate } else { Event::Abandon });
     }
 
     fn scan(&mut self) {
         let mut complaints = Vec::new();
         let entries = scan::read(&mut |c| complaints.push(c.to_owned()));
-        complaints.iter().for_each(|c| self.warn(c));
+        complaints.iter().for_each(|c| self.voice.warn(c));
         let interval = match entries {
             Ok(entries) => {
                 if let Some(watch) = &mut self.watch {
                     let partial = entries.iter().filter(|e| !e.complete);
                     watch.partial(&partial.map(|e| e.name.as_slice()).collect::<Vec<_>>());
                 }
+                self.next_scan = None;
                 self.feed(Event::Scanned(entries));
                 let fallback = self.watch.is_none().then_some(POLL_INTERVAL);
                 self.settings.interval.into_iter().chain(fallback).min()
             }
             Err(e) => {
-                self.warn(&format!("unable to read the directory: {e}"));
+                self.voice.warn(&format!("unable to read the directory: {e}"));
                 Some(POLL_INTERVAL)
             }
         };
-        self.next_scan = interval.map(Deadline::after);
+        // A pipe that could not be made has asked for another scan already.
+        self.next_scan = self.next_scan.into_iter().chain(interval.map(Deadline::after)).min();
     }
 
     fn feed(&mut self, event: Event) {
@@ -213,17 +338,21 @@ impl<'a> Driver<'a> {
             Action::Open { slot, name, has_log } => return self.open(slot, name, has_log),
             Action::Start(slot, role) => return Some(self.start_supervise(slot, role)),
             Action::Look(slot, role) => {
-                return Some(if self.is_supervised(slot, role) {
-                    Event::Foreign(slot, role)
-                } else {
-                    Event::Gone(slot, role)
-                });
+                let there = self.services.get(&slot).is_some_and(|s| launcher::is_supervised(s, role));
+                return Some(if there { Event::Foreign(slot, role) } else { Event::Gone(slot, role) });
             }
             Action::Signal(pid, signal) => {
                 // It is our unreaped child; gone already is what was wanted.
                 let _ = nix::sys::signal::kill(pid, signal);
             }
-            Action::Command(slot, role, byte) => self.command(slot, role, byte),
+            Action::Command(slot, role, byte) => {
+                if let Some(service) = self.services.get(&slot)
+                    && let Err(e) = launcher::command(service, role, byte)
+                {
+                    self.voice
+                        .warn(&format!("unable to control {}: {e}", launcher::described(service, role)));
+                }
+            }
             Action::ClosePipe(slot) => {
                 if let Some(service) = self.services.get_mut(&slot) {
                     service.pipe = None;
@@ -234,7 +363,7 @@ impl<'a> Driver<'a> {
             }
             Action::TooMany(name) => {
                 let limit = self.settings.limits.slots;
-                self.warn(&format!("{}: more than {limit} services; raise -n", name.escape_ascii()));
+                self.voice.warn(&format!("{}: more than {limit} services; raise -n", name.escape_ascii()));
             }
             Action::Exit => self.exited = true,
         }
@@ -242,17 +371,13 @@ impl<'a> Driver<'a> {
     }
 
     fn open(&mut self, slot: SlotId, name: Vec<u8>, has_log: bool) -> Option<Event> {
-        let pipe = if has_log {
-            match pipe_or_more_descriptors() {
-                Ok(pipe) => Some(pipe),
-                Err(e) => {
-                    self.warn(&format!("unable to make a pipe for {}: {e}", name.escape_ascii()));
-                    self.next_scan.get_or_insert(Deadline::after(POLL_INTERVAL));
-                    return Some(Event::OpenFailed(slot));
-                }
+        let pipe = match has_log.then(unix::fd::pipe).transpose() {
+            Ok(pipe) => pipe,
+            Err(e) => {
+                self.voice.warn(&format!("unable to make a pipe for {}: {e}", name.escape_ascii()));
+                self.next_scan.get_or_insert(Deadline::after(POLL_INTERVAL));
+                return Some(Event::OpenFailed(slot));
             }
-        } else {
-            None
         };
         self.services.insert(slot, Service { name, pipe });
         None
@@ -260,194 +385,45 @@ impl<'a> Driver<'a> {
 
     fn start_supervise(&self, slot: SlotId, role: Role) -> Event {
         let Some(service) = self.services.get(&slot) else { return Event::StartFailed(slot, role) };
-        if self.is_supervised(slot, role) {
-            self.warn(&format!("{}: supervise is running already", described(&service.name, role)));
+        let described = launcher::described(service, role);
+        if launcher::is_supervised(service, role) {
+            self.voice.warn(&format!("{described}: supervise is running already"));
             return Event::Foreign(slot, role);
         }
-        match self.launch(service, role) {
+        match self.launcher.start(service, role) {
             Ok(pid) => {
-                self.info(&format!("supervise {pid} started for {}", described(&service.name, role)));
+                self.voice.info(&format!("supervise {pid} started for {described}"));
                 Event::Started(slot, role, pid)
             }
             Err(e) => {
-                self.warn(&format!("unable to start supervise for {}: {e}", described(&service.name, role)));
+                self.voice.warn(&format!("unable to start supervise for {described}: {e}"));
                 Event::StartFailed(slot, role)
             }
-        }
-    }
-
-    /// Cannot tell counts as no: supervise itself will find out.
-    fn is_supervised(&self, slot: SlotId, role: Role) -> bool {
-        let dir = self.services.get(&slot).map(|service| directory(&service.name, role));
-        dir.is_some_and(|dir| svok::is_supervised(&dir).unwrap_or(false))
-    }
-
-    fn launch(&self, service: &Service, role: Role) -> io::Result<Pid> {
-        let name = OsString::from_vec(service.name.clone());
-        let dir = directory(&service.name, role);
-        let mut environment = self.environment.clone();
-        environment.set(if role == Role::Main { "MAIN_SV" } else { "SV_PWD" }, name.as_os_str());
-        let svars = dir.join(".svars");
-        if svars.is_dir() {
-            envdir::read(&svars, envdir::OnUnreadable::Fail)
-                .map_err(io::Error::other)?
-                .apply(&mut environment);
-        }
-        let launch = Launch::new(&self.supervise).arg0("supervise").env_exactly(environment.to_vec());
-        let launch = match (role, &service.pipe) {
-            (Role::Main, None) => launch.args([name]),
-            (Role::Main, Some((_, write))) => launch.args([name]).descriptor(write.as_fd(), 1)?,
-            (Role::Log, pipe) => {
-                let launch = launch.directory(Path::new(&name)).args([OsStr::new("log"), name.as_os_str()]);
-                match pipe {
-                    Some((read, _)) => launch.descriptor(read.as_fd(), 0)?,
-                    None => launch,
-                }
-            }
-        };
-        launch.start()
-    }
-
-    fn command(&self, slot: SlotId, role: Role, byte: u8) {
-        let Some(service) = self.services.get(&slot) else { return };
-        let control = directory(&service.name, role).join("supervise/control");
-        let written = match fifo::writer(&control) {
-            Ok(Some(mut control)) => control.write_all(&[byte]),
-            Ok(None) => Err(io::ErrorKind::NotFound.into()),
-            Err(e) => Err(e),
-        };
-        if let Err(e) = written {
-            self.warn(&format!("unable to control {}: {e}", described(&service.name, role)));
-        }
-    }
-
-    /// Our own output, and that of services without a logger, goes to `.svscan/log` from here on.
-    fn start_own_log(&mut self) -> io::Result<()> {
-        let (read, write) = unix::fd::pipe()?;
-        let service = Service { name: OWN.into(), pipe: Some((read, write)) };
-        self.own_log = Some(self.launch(&service, Role::Log)?);
-        if let Some((_, write)) = &service.pipe {
-            nix::unistd::dup2_stdout(write)?;
-            nix::unistd::dup2_stderr(write)?;
-        }
-        self.services.insert(SlotId(u64::MAX), service);
-        Ok(())
-    }
-
-    fn restart_own_log(&mut self) {
-        let Some(service) = self.services.get(&SlotId(u64::MAX)) else { return };
-        match self.launch(service, Role::Log) {
-            Ok(pid) => self.own_log = Some(pid),
-            Err(e) => self.warn(&format!("unable to start {OWN}/log: {e}")),
-        }
-    }
-
-    /// Lets our own logger read to the end, which comes when nobody holds the pipe any more.
-    fn stop_own_log(&mut self) {
-        let Some(pid) = self.own_log else { return };
-        if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
-            let _ = nix::unistd::dup2_stdout(&null);
-            let _ = nix::unistd::dup2_stderr(&null);
-        }
-        self.command(SlotId(u64::MAX), Role::Log, b'x');
-        self.services.clear();
-        let mut deadline = Deadline::after(OWN_LOG_PATIENCE);
-        let mut steps = [Signal::SIGTERM, Signal::SIGKILL].into_iter();
-        while self.own_log.is_some() {
-            while self.signals.take().is_some() {}
-            while let Ok(Some((ended, _))) = unix::child::reap() {
-                self.own_log = self.own_log.filter(|&own| own != ended);
-            }
-            if self.own_log.is_none() {
-                return;
-            }
-            if deadline.passed() {
-                let Some(signal) = steps.next() else { return };
-                let _ = nix::sys::signal::kill(pid, signal);
-                deadline = Deadline::after(OWN_LOG_PATIENCE);
-            }
-            let _ = unix::wait::one(self.signals.as_fd(), Interest::Read, deadline);
         }
     }
 
     fn notify(&self, message: &str) {
         let Some(path) = &self.settings.notify_socket else { return };
         if let Err(e) = unix::notify::send(path, message) {
-            self.warn(&format!("unable to notify {}: {e}", path.display()));
-        }
-    }
-
-    fn warn(&self, message: &str) {
-        if !self.silent {
-            report("warning", message);
-        }
-    }
-
-    fn info(&self, message: &str) {
-        if self.verbose {
-            report("info", message);
+            self.voice.warn(&format!("unable to notify {}: {e}", path.display()));
         }
     }
 }
 
-fn report(level: &str, message: &str) {
-    // Nobody may be reading; that must not stop the services.
-    let _ = writeln!(io::stderr(), "svscan: {level}: {message}");
-}
+/// SIGRTMIN plus this: what a container manager sends to its first process to stop it.
+const POWER_OFF: i32 = 3;
 
-fn directory(name: &[u8], role: Role) -> PathBuf {
-    let dir = PathBuf::from(OsStr::from_bytes(name));
-    match role {
-        Role::Main => dir,
-        Role::Log => dir.join("log"),
+/// The command line of a process, or its name in brackets when it has ended and has no more than that.
+fn command_line(pid: Pid) -> String {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let mut line = read("cmdline");
+    line.truncate(COMMAND_LINE);
+    while line.last() == Some(&0) {
+        line.pop();
     }
-}
-
-fn described(name: &[u8], role: Role) -> String {
-    format!("{}{}", name.escape_ascii(), if role == Role::Log { "/log" } else { "" })
-}
-
-/// The supervise beside this executable, else the one in PATH.
-fn supervise_program() -> PathBuf {
-    let beside = unix::host::executable().ok().map(|exe| exe.with_file_name("supervise"));
-    beside.filter(|p| p.exists()).unwrap_or_else(|| PathBuf::from("supervise"))
-}
-
-/// One svscan for each directory: the lock is the truth, the contents are for readers.
-fn single_instance() -> Result<Flock<File>, String> {
-    let open =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(PID_FILE);
-    let file = open.map_err(|e| format!("unable to open {PID_FILE}: {e}"))?;
-    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((_, nix::errno::Errno::EAGAIN)) => {
-            let holder = fs::read(PID_FILE).unwrap_or_default();
-            let holder =
-                holder.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default().escape_ascii();
-            return Err(format!("already running, pid {holder}"));
-        }
-        Err((_, e)) => return Err(format!("unable to lock {PID_FILE}: {e}")),
-    };
-    let pid = std::process::id();
-    let mut contents = pid.to_ne_bytes().to_vec();
-    contents.extend(format!("\n{pid}\n").bytes());
-    lock.set_len(0)
-        .and_then(|()| (&*lock).write_all(&contents))
-        .map_err(|e| format!("unable to write {PID_FILE}: {e}"))?;
-    Ok(lock)
-}
-
-/// A pipe; when descriptors run out, the soft limit is raised to the hard one first.
-fn pipe_or_more_descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
-    match unix::fd::pipe() {
-        Err(e) if e.raw_os_error() == Some(libc::EMFILE) => {
-            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-            if soft >= hard {
-                return Err(e);
-            }
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-            unix::fd::pipe()
-        }
-        other => other,
+    if line.is_empty() {
+        return format!("[{}]", read("comm").trim_ascii_end().escape_ascii());
     }
+    line.iter_mut().filter(|b| **b == 0).for_each(|b| *b = b' ');
+    line.escape_ascii().to_string()
 }

@@ -62,6 +62,8 @@ pub enum Event {
     OpenFailed(SlotId),
     /// A child ended.
     Ended(Pid),
+    /// Something else is about to stop the services: whatever ends from here on stays down.
+    Drain,
     /// Stop everything, in order, then end.
     Terminate,
     /// End at once, leave everything running.
@@ -139,6 +141,17 @@ enum Force {
     Killed,
 }
 
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Nothing is started any more.
+    Draining,
+    /// Everything is being stopped.
+    Stopping,
+    Exited,
+}
+
 #[derive(Debug)]
 struct Slot {
     id: SlotId,
@@ -158,21 +171,27 @@ pub struct Machine {
     limits: Limits,
     slots: Vec<Slot>,
     next: u64,
-    stopping: bool,
-    exited: bool,
+    phase: Phase,
 }
 
 impl Machine {
     /// An empty directory.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, slots: Vec::new(), next: 0, stopping: false, exited: false }
+        Self { limits, slots: Vec::new(), next: 0, phase: Phase::Running }
     }
 
-    /// Is everything being stopped?
+    /// Are services still to be found and started?
     #[must_use]
-    pub fn stopping(&self) -> bool {
-        self.stopping
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// Is this one of the supervises it knows?
+    #[must_use]
+    pub fn knows(&self, pid: Pid) -> bool {
+        let is = |process: Process| matches!(process, Process::Running(running, _) if running == pid);
+        self.slots.iter().any(|slot| is(slot.main) || is(slot.log))
     }
 
     /// How many services there are.
@@ -201,11 +220,11 @@ impl Machine {
 
     /// Takes an event and says what to do, in order.
     pub fn handle(&mut self, event: Event, now: Duration, out: &mut Vec<Action>) {
-        if self.exited {
+        if self.phase == Phase::Exited {
             return;
         }
         match event {
-            Event::Scanned(entries) if !self.stopping => self.scanned(&entries, now, out),
+            Event::Scanned(entries) if self.is_running() => self.scanned(&entries, now, out),
             Event::Scanned(_) | Event::Tick => {}
             Event::Started(id, role, pid) => {
                 self.with(id, |slot| *slot.process(role) = Process::Running(pid, now + START_FLOOR));
@@ -219,9 +238,11 @@ impl Machine {
             Event::Gone(id, role) => self.with(id, |slot| *slot.process(role) = Process::Due(now)),
             Event::OpenFailed(id) => self.slots.retain(|s| s.id != id),
             Event::Ended(pid) => self.ended(pid),
-            Event::Terminate => self.stopping = true,
+            Event::Drain if self.phase == Phase::Stopping => {}
+            Event::Drain => self.phase = Phase::Draining,
+            Event::Terminate => self.phase = Phase::Stopping,
             Event::Abandon => {
-                self.exited = true;
+                self.phase = Phase::Exited;
                 out.push(Action::Exit);
                 return;
             }
@@ -236,8 +257,8 @@ impl Machine {
             }
             !gone
         });
-        if self.stopping && self.slots.is_empty() {
-            self.exited = true;
+        if self.phase == Phase::Stopping && self.slots.is_empty() {
+            self.phase = Phase::Exited;
             out.push(Action::Exit);
         }
     }
@@ -297,10 +318,10 @@ impl Machine {
     }
 
     fn settle(&mut self, at: usize, now: Duration, out: &mut Vec<Action>) {
-        let (stopping, limits) = (self.stopping, self.limits);
+        let (phase, limits) = (self.phase, self.limits);
         let slot = &mut self.slots[at];
         let (id, present) = (slot.id, slot.present);
-        let wanted = present && !stopping;
+        let wanted = present && phase == Phase::Running;
         for role in [Role::Main, Role::Log] {
             match *slot.process(role) {
                 Process::Due(_) if !wanted => *slot.process(role) = Process::None,
@@ -316,11 +337,11 @@ impl Machine {
                 _ => {}
             }
         }
-        if stopping {
+        if phase == Phase::Stopping {
             slot.stop_service(now, limits, out);
-            if slot.main == Process::None {
-                slot.stop_logger(now, limits, out);
-            }
+        }
+        if phase != Phase::Running && slot.main == Process::None {
+            slot.stop_logger(now, limits, out);
         }
     }
 }

@@ -1,8 +1,14 @@
 //! svscan: one supervise for every service in a directory, and the pipes to their loggers.
 
 mod driver;
+pub mod hooks;
+mod launcher;
+mod limits;
 pub mod machine;
+mod own_log;
+pub mod pid_file;
 mod scan;
+mod voice;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +18,7 @@ use program::{
     Variable,
 };
 
+use hooks::InitCommand;
 use machine::Limits;
 
 /// The table of svscan.
@@ -29,21 +36,33 @@ pub static SPEC: Spec = Spec {
     variables: &[
         Variable { name: "VERBOSE", help: "If set, as -v; supervise reads it too." },
         Variable { name: "SILENT", help: "If set, as -s; supervise reads it too." },
-        Variable { name: "AUTOSCAN", help: "If set, the directory is read again every SCANINTERVAL seconds, whatever happens." },
-        Variable { name: "SCANINTERVAL", help: "Seconds (default 60)." },
-        Variable {
-            name: "SCANLOG",
-            help: "If set, .svscan/log is started as a logger for what svscan and the services without a logger print.",
-        },
-        Variable { name: "KILLWAIT", help: "Seconds from the TERM of the services to their KILL when svscan is stopped (default 90)." },
-        Variable {
-            name: "KILLWAIT2",
-            help: "Seconds a logger may take to read to the end when its service is gone, before it gets TERM (default 10; 0: as long as it takes).",
-        },
+        Variable::new("AUTOSCAN", "If set, the directory is read again every SCANINTERVAL seconds, whatever happens."),
+        Variable::new("SCANINTERVAL", "Seconds (default 60)."),
+        Variable::new("SCANNOW", "If set, the directory is read again when a child ends; as process 1 it is in any case."),
+        Variable::new(
+            "SCANLOG",
+            "If set, .svscan/log is started as a logger for what svscan and the services without a logger print.",
+        ),
+        Variable::new("DISABLE_RUN", "If set, /run/svscan is not used, for the pid file neither: for a second svscan on a host."),
+        Variable::new("SETSID", "If set, svscan leads a session of its own."),
+        Variable::new("INITCMD", "If empty, .svscan/run is run once at the start; else this command, by /bin/sh."),
+        Variable::new("WAIT_INITCMD", "If set, the first scan waits for the end of INITCMD."),
+        Variable::new(
+            "TERMINATE_SESSION",
+            "If set, all services are stopped when svscan is; as process 1 they are in any case. Else they go on.",
+        ),
+        Variable::new(
+            "KILLWAIT",
+            "Seconds from the TERM of the services to their KILL, and for .svscan/shutdown (default 90).",
+        ),
+        Variable::new(
+            "KILLWAIT2",
+            "Seconds a logger may take to read to the end when its service is gone, before it gets TERM (default 10; 0: as long as it takes).",
+        ),
         Variable { name: "NOTIFY_SOCKET", help: "Where to say that the first scan is done (set by systemd)." },
     ],
     exits: &[
-        ExitCodeDoc { code: 0, meaning: "stopped in order" },
+        ExitCodeDoc { code: 0, meaning: "stopped in order, unless .svscan/exitcode holds another number" },
         ExitCodeDoc { code: 100, meaning: "wrong usage" },
         ExitCodeDoc { code: 111, meaning: "the directory cannot be used, or another svscan runs on it" },
     ],
@@ -57,8 +76,17 @@ A new directory is noticed at once. To add a service, build it under a name that
 named down that appears in a service directory stops the service at the next scan, one that \
 disappears starts it.
 
-TERM, INT and PWR stop everything in order: first the services, then, when a service is gone and its logger has read \
-everything, the logger. QUIT ends svscan and leaves the services running. HUP reads the directory again. USR1 and USR2 switch reports and warnings on and off.
+TERM, INT, PWR and RTMIN+3 end svscan. First .svscan/shutdown is run, if it can be executed. With TERMINATE_SESSION, or as process 1, \
+everything is then stopped in order: first the services, then, when a service is gone and its logger has read \
+everything, the logger; the number in .svscan/exitcode, if a service has written one, becomes the exit code. Without, \
+the services go on, and only svscan and .svscan/log end. QUIT ends svscan and nothing else. \
+HUP reads the directory again. USR1 and USR2 switch reports and warnings on and off.
+
+svscan takes in the orphans of its services, as the first process of a system does; with -v it reports their end. \
+It raises its own limit of open files as far as -n services need it, not that of the services.
+
+A lock on .svscan.pid, in /run/svscan (or /var/run/svscan) if there is such a directory, else in scandir, keeps a second svscan away. Where the file cannot be \
+written, the lock is on scandir.
 
 For each service, supervise gets PPID, SCANDIR, PWD, and MAIN_SV (or SV_PWD for a logger) in its environment, and the \
 variables in the directory .svars of the service or logger.",
@@ -81,6 +109,20 @@ pub struct Settings {
     pub limits: Limits,
     /// Read the directory again after this long in any case.
     pub interval: Option<Duration>,
+    /// Read the directory again when a child ends?
+    pub scan_on_child: bool,
+    /// Where the pid file is.
+    pub state: PathBuf,
+    /// Is this the first process of a system or container?
+    pub first_process: bool,
+    /// Lead a session?
+    pub new_session: bool,
+    /// What to run first.
+    pub init: Option<InitCommand>,
+    /// Wait for it?
+    pub wait_for_init: bool,
+    /// Stop the services when told to stop?
+    pub stop_services: bool,
     /// Log through `.svscan/log`?
     pub own_log: bool,
     /// Where to say that it is ready.
@@ -116,6 +158,13 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let silent = switch("silent", "s", "SILENT");
     let own_log = switch("own_log", "", "SCANLOG");
     let auto = switch("autoscan", "", "AUTOSCAN");
+    let scan_on_child = switch("scan_on_child", "", "SCANNOW");
+    let private = switch("disable_run", "", "DISABLE_RUN");
+    let new_session = switch("new_session", "", "SETSID");
+    let wait_for_init = switch("wait_for_init", "", "WAIT_INITCMD");
+    let stop_services = switch("stop_services", "", "TERMINATE_SESSION");
+    let first_process = std::process::id() == 1;
+    loader.show("first_process", first_process, "process id");
     let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
     let variable = |name| Source { variable: Some(name), ..Source::default() };
     let slots = loader.number("slots", option("n"), 1000, 1..=1_000_000);
@@ -138,7 +187,29 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     // The services are not the ones to report readiness.
     environment.remove("NOTIFY_SOCKET");
     let notify_socket = env.get("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from);
-    let interval = auto.then_some(interval);
-    let settings = Settings { dir, verbose, silent, limits, interval, own_log, notify_socket, environment };
+    let init = env.get("INITCMD").map(InitCommand::from_variable);
+    let state = if private { None } else { run_directory() }.unwrap_or_else(|| PathBuf::from("."));
+    let settings = Settings {
+        dir,
+        verbose,
+        silent,
+        limits,
+        interval: auto.then_some(interval),
+        scan_on_child: scan_on_child || first_process,
+        state,
+        first_process,
+        new_session,
+        init,
+        wait_for_init,
+        stop_services: stop_services || first_process,
+        own_log,
+        notify_socket,
+        environment,
+    };
     invocation.finish(loader, settings, Exit::PERMANENT)
+}
+
+/// Where the running state of services is kept, on hosts that have the directory.
+fn run_directory() -> Option<PathBuf> {
+    ["/run/svscan", "/var/run/svscan"].map(PathBuf::from).into_iter().find(|dir| dir.is_dir())
 }

@@ -76,6 +76,22 @@ pub fn reap() -> io::Result<Option<(Pid, Ending)>> {
     }
 }
 
+/// The child that [`reap`] would hand out next, left where it is: its name can still be looked up.
+///
+/// # Errors
+/// As [`reap`].
+pub fn ended() -> io::Result<Option<Pid>> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        match nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) {
+            Ok(status) => return Ok(status.pid()),
+            Err(nix::errno::Errno::ECHILD) => return Ok(None),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
 /// Runs `body` in a copy of this process that has `input` as descriptor 0 and leads a process group
 /// of its own: a program of the same executable, without the cost of starting it. The code it
 /// returns is the child's exit code; 111 when the child cannot be set up, 101 when it panics.

@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::clock::Deadline;
 
-/// An exclusive lock; dropping it gives it up.
+/// A lock, exclusive unless made by [`Lock::try_shared`]; dropping it gives it up.
 #[derive(Debug)]
 pub struct Lock(Flock<File>);
 
@@ -69,6 +69,14 @@ impl Lock {
                 Err((_, e)) => return Err(e.into()),
             }
         }
+    }
+
+    /// Takes a shared lock on an open file; `Ok(None)` when another holds it for itself.
+    ///
+    /// # Errors
+    /// flock(2) errors.
+    pub fn try_shared(file: File) -> io::Result<Option<Self>> {
+        Self::take(file, FlockArg::LockSharedNonblock)
     }
 
     /// The locked file.

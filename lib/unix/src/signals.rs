@@ -23,7 +23,17 @@ impl Signals {
     /// # Errors
     /// EMFILE and the like.
     pub fn listen(signals: &[Signal]) -> io::Result<Self> {
-        let mask: SigSet = signals.iter().copied().collect();
+        Self::listen_with_realtime(signals, &[])
+    }
+
+    /// As [`Signals::listen`], and to the real-time signals SIGRTMIN+n for each n of `realtime`, which
+    /// only [`Signals::take_any`] hands out.
+    ///
+    /// # Errors
+    /// EMFILE and the like; EINVAL for a number beyond SIGRTMAX.
+    pub fn listen_with_realtime(signals: &[Signal], realtime: &[i32]) -> io::Result<Self> {
+        let mask = signals.iter().copied().collect::<SigSet>();
+        let mask = realtime.iter().try_fold(mask, |mask, &n| with_number(mask, libc::SIGRTMIN() + n))?;
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
         // A signal that the parent left ignored (a background job of a shell, nohup) never arrives.
         signals.iter().try_for_each(|&signal| act_by_default(signal))?;
@@ -34,15 +44,21 @@ impl Signals {
     /// The next signal that has arrived, `None` when there is none.
     pub fn take(&self) -> Option<Signal> {
         loop {
-            match self.fd.read_signal() {
-                Ok(Some(info)) => {
-                    let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-                    if let Ok(signal) = Signal::try_from(number) {
-                        return Some(signal);
-                    }
-                }
-                Ok(None) | Err(_) => return None,
+            if let Arrival::Ordinary(signal) = self.take_any()? {
+                return Some(signal);
             }
+        }
+    }
+
+    /// The next signal of any kind that has arrived, `None` when there is none.
+    pub fn take_any(&self) -> Option<Arrival> {
+        match self.fd.read_signal() {
+            Ok(Some(info)) => {
+                let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+                let real_time = |_| Arrival::RealTime(number - libc::SIGRTMIN());
+                Some(Signal::try_from(number).map_or_else(real_time, Arrival::Ordinary))
+            }
+            Ok(None) | Err(_) => None,
         }
     }
 
@@ -51,6 +67,26 @@ impl Signals {
     pub fn mask(&self) -> &SigSet {
         &self.mask
     }
+}
+
+/// A signal that has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// One with a name.
+    Ordinary(Signal),
+    /// SIGRTMIN plus this.
+    RealTime(i32),
+}
+
+/// The set and one more signal, which may be one without a name.
+fn with_number(mask: SigSet, number: i32) -> io::Result<SigSet> {
+    let mut raw = *mask.as_ref();
+    // SAFETY: adds a number to a live, initialised set; a number out of range is refused.
+    if unsafe { libc::sigaddset(&raw mut raw, number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an initialised set of signals that exist.
+    Ok(unsafe { SigSet::from_sigset_t_unchecked(raw) })
 }
 
 impl AsFd for Signals {
@@ -122,4 +158,28 @@ pub fn exit_on(signal: Signal, code: i32) -> io::Result<()> {
     // SAFETY: the handler only reads an atomic and calls _exit; both are async-signal-safe.
     unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::Handler(handler))? };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_time_signals_arrive_beside_the_others() {
+        let signals = Signals::listen_with_realtime(&[Signal::SIGUSR1], &[5]).unwrap();
+        // To this thread: the mask is the thread's.
+        let send = |number: i32| {
+            // SAFETY: a signal that this thread blocks, sent to itself.
+            assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), number) }, 0);
+        };
+        send(libc::SIGRTMIN() + 5);
+        send(libc::SIGUSR1);
+        let mut got = [signals.take_any().unwrap(), signals.take_any().unwrap()];
+        got.sort_by_key(|a| matches!(a, Arrival::RealTime(_)));
+        assert_eq!(got, [Arrival::Ordinary(Signal::SIGUSR1), Arrival::RealTime(5)]);
+        assert_eq!(signals.take_any(), None);
+        send(libc::SIGRTMIN() + 5);
+        assert_eq!(signals.take(), None, "only those with a name");
+        assert!(Signals::listen_with_realtime(&[], &[1000]).is_err());
+    }
 }

@@ -307,3 +307,31 @@ proptest! {
         prop_assert!(w.children.is_empty() && w.pipes.is_empty());
     }
 }
+
+#[test]
+fn what_ends_while_something_else_stops_the_services_stays_down() {
+    let mut w = World::new(LIMITS);
+    w.feed(Event::Scanned(vec![entry("a", 1, true), entry("b", 2, false)]));
+    w.feed(Event::Drain);
+    assert!(w.order.is_empty(), "nobody is told anything");
+    w.end(w.pid(0, Role::Main));
+    assert_eq!(w.order, ["x Log 0", "close 0"]);
+    w.pass(Duration::from_secs(5));
+    w.feed(Event::Scanned(vec![entry("c", 3, false)]));
+    assert_eq!(w.children.len(), 2, "the logger of a, and b");
+    w.end(w.pid(0, Role::Log));
+    w.end(w.pid(1, Role::Main));
+    assert!(!w.exited, "that is for the script to say");
+    w.feed(Event::Terminate);
+    assert!(w.exited);
+}
+
+#[test]
+fn children_are_known() {
+    let mut w = World::new(LIMITS);
+    w.feed(Event::Scanned(vec![entry("a", 1, true)]));
+    let pid = Pid::from_raw(w.pid(0, Role::Log));
+    assert!(w.machine.knows(pid) && !w.machine.knows(Pid::from_raw(1)));
+    w.end(pid.as_raw());
+    assert!(!w.machine.knows(pid));
+}
