@@ -52,7 +52,7 @@ fn a_service_renamed_into_place_runs_with_its_logger() {
 
 #[test]
 fn every_last_line_is_kept_when_all_is_stopped() {
-    const SERVICES: usize = 30;
+    const SERVICES: usize = 100;
     let kit = Kit::new();
     fs::create_dir(kit.path("logs")).unwrap();
     for n in 0..SERVICES {

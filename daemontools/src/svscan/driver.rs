@@ -14,7 +14,7 @@ use unix::{Pid, Signal};
 
 use super::launcher::{self, Launcher, Service};
 use super::limits::OpenFiles;
-use super::machine::{Action, Event, Machine, Role, SlotId};
+use super::machine::{Action, Entry, Event, Machine, Role, SlotId};
 use super::own_log::{OWN, OwnLog};
 use super::pid_file::Claim;
 use super::scan::{self, Watch};
@@ -297,16 +297,9 @@ impl<'a> Driver<'a> {
     }
 
     fn scan(&mut self) {
-        let mut complaints = Vec::new();
-        let entries = scan::read(&mut |c| complaints.push(c.to_owned()));
-        complaints.iter().for_each(|c| self.voice.warn(c));
-        let interval = match entries {
+        self.next_scan = None;
+        let interval = match self.read_directory() {
             Ok(entries) => {
-                if let Some(watch) = &mut self.watch {
-                    let partial = entries.iter().filter(|e| !e.complete);
-                    watch.partial(&partial.map(|e| e.name.as_slice()).collect::<Vec<_>>());
-                }
-                self.next_scan = None;
                 self.feed(Event::Scanned(entries));
                 let fallback = self.watch.is_none().then_some(POLL_INTERVAL);
                 self.settings.interval.into_iter().chain(fallback).min()
@@ -318,6 +311,18 @@ impl<'a> Driver<'a> {
         };
         // A pipe that could not be made has asked for another scan already.
         self.next_scan = self.next_scan.into_iter().chain(interval.map(Deadline::after)).min();
+    }
+
+    fn read_directory(&mut self) -> io::Result<Vec<Entry>> {
+        loop {
+            let voice = self.voice;
+            let entries = scan::read(&mut |complaint| voice.warn(complaint))?;
+            let Some(watch) = &mut self.watch else { return Ok(entries) };
+            let partial: Vec<_> = entries.iter().filter(|e| !e.complete).map(|e| e.name.as_slice()).collect();
+            if !watch.partial(&partial) {
+                return Ok(entries);
+            }
+        }
     }
 
     fn feed(&mut self, event: Event) {

@@ -79,8 +79,10 @@ impl Watch {
         while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
     }
 
-    /// Watches exactly these directories for the rest of their contents.
-    pub(super) fn partial(&mut self, names: &[&[u8]]) {
+    /// Watches exactly these directories for the rest of their contents. If one is new, the answer is
+    /// true, and the directory is to be read once more: the rest may have come before the watch.
+    pub(super) fn partial(&mut self, names: &[&[u8]]) -> bool {
+        let mut new = false;
         self.partial.retain(|(name, descriptor)| {
             let keep = names.contains(&name.as_slice());
             if !keep {
@@ -98,8 +100,10 @@ impl Watch {
                 && let Ok(descriptor) = self.inotify.add_watch(Path::new(OsStr::from_bytes(name)), changes)
             {
                 self.partial.push((name.to_vec(), descriptor));
+                new = true;
             }
         }
+        new
     }
 }
 
