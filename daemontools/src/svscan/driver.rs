@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use program::Exit;
@@ -14,12 +15,12 @@ use unix::{Pid, Signal};
 
 use super::launcher::{self, Launcher, Service};
 use super::limits::OpenFiles;
-use super::machine::{Action, Entry, Event, Machine, Role, SlotId};
+use super::machine::{Action, Event, Machine, Role, SlotId};
 use super::own_log::{OWN, OwnLog};
 use super::pid_file::Claim;
-use super::scan::{self, Watch};
+use super::scan::{self, Directory, Watch};
 use super::voice::{self, Voice};
-use super::{Settings, hooks};
+use super::{Settings, hooks, relocated};
 
 /// Without inotify, and after a scan that failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -81,8 +82,13 @@ impl<'a> Driver<'a> {
         let dir = settings.dir.display();
         std::env::set_current_dir(&settings.dir).map_err(|e| format!("unable to change to {dir}: {e}"))?;
         let here = std::env::current_dir().map_err(|e| format!("unable to tell the path of {dir}: {e}"))?;
-        let claim = Claim::take(&settings.state, &here, Pid::this(), settings.first_process)
-            .map_err(|e| format!("{dir}: {e}"))?;
+        let claim = Claim::take(
+            settings.places.run().unwrap_or(Path::new(".")),
+            &here,
+            Pid::this(),
+            settings.first_process,
+        )
+        .map_err(|e| format!("{dir}: {e}"))?;
         if !claim.is_published() {
             voice.warn(&format!("{dir}: no pid file can be written; the directory itself is locked"));
         }
@@ -105,7 +111,7 @@ impl<'a> Driver<'a> {
         let mut driver = Self {
             settings,
             voice,
-            launcher: Launcher::new(environment, limits),
+            launcher: Launcher::new(environment, settings.places.clone(), limits),
             signals,
             watch: None,
             machine: Machine::new(settings.limits),
@@ -162,7 +168,7 @@ impl<'a> Driver<'a> {
             let others_write = !self.services.is_empty();
             self.services.clear();
             if let Some(log) = self.own_log.take() {
-                log.stop(&self.signals, others_write);
+                log.stop(&self.launcher, &self.signals, others_write);
             }
         }
         self.claim.give_up();
@@ -299,7 +305,12 @@ impl<'a> Driver<'a> {
     fn scan(&mut self) {
         self.next_scan = None;
         let interval = match self.read_directory() {
-            Ok(entries) => {
+            Ok(Directory { entries, disabled }) => {
+                if let Some(run) = self.settings.places.run() {
+                    let enabled: Vec<_> = entries.iter().map(|e| e.name.as_slice()).collect();
+                    let voice = self.voice;
+                    relocated::follow(run, &enabled, &disabled, &mut |complaint| voice.warn(complaint));
+                }
                 self.feed(Event::Scanned(entries));
                 let fallback = self.watch.is_none().then_some(POLL_INTERVAL);
                 self.settings.interval.into_iter().chain(fallback).min()
@@ -313,14 +324,15 @@ impl<'a> Driver<'a> {
         self.next_scan = self.next_scan.into_iter().chain(interval.map(Deadline::after)).min();
     }
 
-    fn read_directory(&mut self) -> io::Result<Vec<Entry>> {
+    fn read_directory(&mut self) -> io::Result<Directory> {
         loop {
             let voice = self.voice;
-            let entries = scan::read(&mut |complaint| voice.warn(complaint))?;
-            let Some(watch) = &mut self.watch else { return Ok(entries) };
-            let partial: Vec<_> = entries.iter().filter(|e| !e.complete).map(|e| e.name.as_slice()).collect();
+            let directory = scan::read(&mut |complaint| voice.warn(complaint))?;
+            let Some(watch) = &mut self.watch else { return Ok(directory) };
+            let entries = directory.entries.iter();
+            let partial: Vec<_> = entries.filter(|e| !e.complete).map(|e| e.name.as_slice()).collect();
             if !watch.partial(&partial) {
-                return Ok(entries);
+                return Ok(directory);
             }
         }
     }
@@ -343,7 +355,7 @@ impl<'a> Driver<'a> {
             Action::Open { slot, name, has_log } => return self.open(slot, name, has_log),
             Action::Start(slot, role) => return Some(self.start_supervise(slot, role)),
             Action::Look(slot, role) => {
-                let there = self.services.get(&slot).is_some_and(|s| launcher::is_supervised(s, role));
+                let there = self.services.get(&slot).is_some_and(|s| self.launcher.is_supervised(s, role));
                 return Some(if there { Event::Foreign(slot, role) } else { Event::Gone(slot, role) });
             }
             Action::Signal(pid, signal) => {
@@ -352,7 +364,7 @@ impl<'a> Driver<'a> {
             }
             Action::Command(slot, role, byte) => {
                 if let Some(service) = self.services.get(&slot)
-                    && let Err(e) = launcher::command(service, role, byte)
+                    && let Err(e) = self.launcher.command(service, role, byte)
                 {
                     self.voice
                         .warn(&format!("unable to control {}: {e}", launcher::described(service, role)));
@@ -391,7 +403,7 @@ impl<'a> Driver<'a> {
     fn start_supervise(&self, slot: SlotId, role: Role) -> Event {
         let Some(service) = self.services.get(&slot) else { return Event::StartFailed(slot, role) };
         let described = launcher::described(service, role);
-        if launcher::is_supervised(service, role) {
+        if self.launcher.is_supervised(service, role) {
             self.voice.warn(&format!("{described}: supervise is running already"));
             return Event::Foreign(slot, role);
         }

@@ -12,7 +12,8 @@ use unix::child::Launch;
 
 use super::limits::OpenFiles;
 use super::machine::Role;
-use crate::{envdir, fifo, svok};
+use crate::state_path::Places;
+use crate::{envdir, fifo};
 
 /// What a slot holds.
 #[derive(Debug)]
@@ -27,13 +28,14 @@ pub(super) struct Service {
 pub(super) struct Launcher {
     supervise: PathBuf,
     environment: Environment,
+    places: Places,
     limits: OpenFiles,
 }
 
 impl Launcher {
     /// With the environment that all of them get.
-    pub(super) fn new(environment: Environment, limits: OpenFiles) -> Self {
-        Self { supervise: supervise_program(), environment, limits }
+    pub(super) fn new(environment: Environment, places: Places, limits: OpenFiles) -> Self {
+        Self { supervise: supervise_program(), environment, places, limits }
     }
 
     pub(super) fn start(&self, service: &Service, role: Role) -> io::Result<Pid> {
@@ -62,24 +64,26 @@ impl Launcher {
         self.limits.as_inherited(|| launch.start())
     }
 
+    /// Does a supervise run there, whoever started it? Cannot tell counts as no: supervise itself will
+    /// find out.
+    pub(super) fn is_supervised(&self, service: &Service, role: Role) -> bool {
+        let ok = self.places.of_client(&directory(&service.name, role)).join("ok");
+        fifo::writer(&ok).is_ok_and(|writer| writer.is_some())
+    }
+
+    /// Writes a command to the control of a supervise.
+    pub(super) fn command(&self, service: &Service, role: Role, byte: u8) -> io::Result<()> {
+        let control = self.places.of_client(&directory(&service.name, role)).join("control");
+        match fifo::writer(&control)? {
+            Some(mut control) => control.write_all(&[byte]),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Any other program of the scan directory.
     pub(super) fn start_program(&self, launch: Launch) -> io::Result<Pid> {
         let launch = launch.env_exactly(self.environment.to_vec());
         self.limits.as_inherited(|| launch.start())
-    }
-}
-
-/// Does a supervise run there, whoever started it? Cannot tell counts as no: supervise itself will find out.
-pub(super) fn is_supervised(service: &Service, role: Role) -> bool {
-    svok::is_supervised(&directory(&service.name, role)).unwrap_or(false)
-}
-
-/// Writes a command to the control of a supervise.
-pub(super) fn command(service: &Service, role: Role, byte: u8) -> io::Result<()> {
-    let control = directory(&service.name, role).join("supervise/control");
-    match fifo::writer(&control)? {
-        Some(mut control) => control.write_all(&[byte]),
-        None => Err(io::ErrorKind::NotFound.into()),
     }
 }
 

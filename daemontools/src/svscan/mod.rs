@@ -7,6 +7,7 @@ mod limits;
 pub mod machine;
 mod own_log;
 pub mod pid_file;
+mod relocated;
 mod scan;
 mod voice;
 
@@ -20,6 +21,9 @@ use program::{
 
 use hooks::InitCommand;
 use machine::Limits;
+use nix::unistd::{AccessFlags, access};
+
+use crate::state_path::{DISABLE_RUN, Places, SUPERVISEDIR};
 
 /// The table of svscan.
 pub static SPEC: Spec = Spec {
@@ -43,7 +47,8 @@ pub static SPEC: Spec = Spec {
             "SCANLOG",
             "If set, .svscan/log is started as a logger for what svscan and the services without a logger print.",
         ),
-        Variable::new("DISABLE_RUN", "If set, /run/svscan is not used, for the pid file neither: for a second svscan on a host."),
+        DISABLE_RUN,
+        SUPERVISEDIR,
         Variable::new("SETSID", "If set, svscan leads a session of its own."),
         Variable::new("INITCMD", "If empty, .svscan/run is run once at the start; else this command, by /bin/sh."),
         Variable::new("WAIT_INITCMD", "If set, the first scan waits for the end of INITCMD."),
@@ -85,7 +90,7 @@ HUP reads the directory again. USR1 and USR2 switch reports and warnings on and 
 svscan takes in the orphans of its services, as the first process of a system does; with -v it reports their end. \
 It raises its own limit of open files as far as -n services need it, not that of the services.
 
-A lock on .svscan.pid, in /run/svscan (or /var/run/svscan) if there is such a directory, else in scandir, keeps a second svscan away. Where the file cannot be \
+A lock on .svscan.pid, in /run/svscan (or /var/run/svscan) if there is such a directory, it can be written and DISABLE_RUN is not set, else in scandir, keeps a second svscan away. Where the file cannot be \
 written, the lock is on scandir.
 
 For each service, supervise gets PPID, SCANDIR, PWD, and MAIN_SV (or SV_PWD for a logger) in its environment, and the \
@@ -111,8 +116,8 @@ pub struct Settings {
     pub interval: Option<Duration>,
     /// Read the directory again when a child ends?
     pub scan_on_child: bool,
-    /// Where the pid file is.
-    pub state: PathBuf,
+    /// Where the state of services is, and the pid file.
+    pub places: Places,
     /// Is this the first process of a system or container?
     pub first_process: bool,
     /// Lead a session?
@@ -159,7 +164,6 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let own_log = switch("own_log", "", "SCANLOG");
     let auto = switch("autoscan", "", "AUTOSCAN");
     let scan_on_child = switch("scan_on_child", "", "SCANNOW");
-    let private = switch("disable_run", "", "DISABLE_RUN");
     let new_session = switch("new_session", "", "SETSID");
     let wait_for_init = switch("wait_for_init", "", "WAIT_INITCMD");
     let stop_services = switch("stop_services", "", "TERMINATE_SESSION");
@@ -188,7 +192,14 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     environment.remove("NOTIFY_SOCKET");
     let notify_socket = env.get("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from);
     let init = env.get("INITCMD").map(InitCommand::from_variable);
-    let state = if private { None } else { run_directory() }.unwrap_or_else(|| PathBuf::from("."));
+    let mut places = Places::new(&environment);
+    // That of somebody else's svscan is not for us, nor for our supervises.
+    if places.run().is_some_and(|run| access(run, AccessFlags::W_OK).is_err()) {
+        environment.set("DISABLE_RUN", "1");
+        places = Places::new(&environment);
+    }
+    let run = places.run().map_or_else(|| "none".to_owned(), |run| run.display().to_string());
+    loader.show("run_directory", run, "DISABLE_RUN, SUPERVISEDIR, and what exists and can be written");
     let settings = Settings {
         dir,
         verbose,
@@ -196,7 +207,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         limits,
         interval: auto.then_some(interval),
         scan_on_child: scan_on_child || first_process,
-        state,
+        places,
         first_process,
         new_session,
         init,
@@ -207,9 +218,4 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         environment,
     };
     invocation.finish(loader, settings, Exit::PERMANENT)
-}
-
-/// Where the running state of services is kept, on hosts that have the directory.
-fn run_directory() -> Option<PathBuf> {
-    ["/run/svscan", "/var/run/svscan"].map(PathBuf::from).into_iter().find(|dir| dir.is_dir())
 }

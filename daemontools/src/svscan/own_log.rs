@@ -9,7 +9,7 @@ use unix::signals::Signals;
 use unix::wait::Interest;
 use unix::{Pid, Signal};
 
-use super::launcher::{self, Launcher, Service};
+use super::launcher::{Launcher, Service};
 use super::machine::{Role, START_FLOOR};
 use super::voice::Voice;
 
@@ -66,14 +66,14 @@ impl OwnLog {
 
     /// Lets it read to the end, which comes when nobody holds the pipe any more; `others_write` says
     /// that services go on and hold it, so that it has to be told. Nothing is printed after this.
-    pub(super) fn stop(mut self, signals: &Signals, others_write: bool) {
+    pub(super) fn stop(mut self, launcher: &Launcher, signals: &Signals, others_write: bool) {
         let Some(pid) = self.running else { return };
         if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stdout(&null);
             let _ = nix::unistd::dup2_stderr(&null);
         }
         // Its supervise is to end with it, and not to start another.
-        let _ = launcher::command(&self.service, Role::Log, b'x');
+        let _ = launcher.command(&self.service, Role::Log, b'x');
         self.service.pipe = None;
         let mut deadline = Deadline::after(if others_write { Duration::ZERO } else { PATIENCE });
         let mut steps = [Signal::SIGTERM, Signal::SIGKILL].into_iter();

@@ -11,17 +11,33 @@ use std::path::Path;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::machine::Entry;
+use super::own_log::OWN;
 
 /// The longest name of a service or logger, `/log` included.
 const MAX_NAME: usize = 255;
 
-/// All service directories in the current directory, by name. Entries that cannot be looked at are
-/// reported and left out.
-pub(super) fn read(warn: &mut dyn FnMut(&str)) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+/// What is in the scan directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// Service directories, by name.
+    pub(super) entries: Vec<Entry>,
+    /// Names of services that are disabled, without the dot in front.
+    pub(super) disabled: Vec<Vec<u8>>,
+}
+
+/// Reads the current directory. Entries that cannot be looked at are reported and left out.
+pub(super) fn read(warn: &mut dyn FnMut(&str)) -> io::Result<Directory> {
+    let (mut entries, mut disabled) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(".")? {
-        let name = entry?.file_name();
-        if name.as_bytes().starts_with(b".") || name.len() + "/log".len() > MAX_NAME {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.len() + "/log".len() > MAX_NAME || name == OWN {
+            continue;
+        }
+        if let Some(enabled) = name.as_bytes().strip_prefix(b".") {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                disabled.push(enabled.to_vec());
+            }
             continue;
         }
         match look(&name) {
@@ -32,7 +48,7 @@ pub(super) fn read(warn: &mut dyn FnMut(&str)) -> io::Result<Vec<Entry>> {
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
+    Ok(Directory { entries, disabled })
 }
 
 fn look(name: &OsStr) -> io::Result<Option<Entry>> {
