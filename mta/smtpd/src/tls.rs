@@ -5,8 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smtp::server::TlsFacts;
 
 /// Reads a PEM file that holds the private key and the certificate chain.
@@ -14,19 +12,7 @@ use smtp::server::TlsFacts;
 /// # Errors
 /// The file cannot be read, or does not hold both, or they do not belong together.
 pub(crate) fn server(file: &Path) -> io::Result<Arc<ServerConfig>> {
-    let named = |e: &dyn std::fmt::Display| io::Error::other(format!("{}: {e}", file.display()));
-    let pem = zeroize::Zeroizing::new(std::fs::read(file).map_err(|e| named(&e))?);
-    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|e| named(&e))?;
-    if chain.is_empty() {
-        return Err(named(&"no certificate in it"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| named(&e))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|b| b.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| named(&e))?;
-    Ok(Arc::new(config))
+    ::tls::server::Options::new(file).load()
 }
 
 /// Version and cipher of a finished handshake.
