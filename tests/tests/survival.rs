@@ -1,17 +1,19 @@
-//! A message that was accepted is delivered, whatever is killed in between.
+//! A message that was accepted is delivered, whatever is killed in between; and it is delivered again
+//! only when a kill cut one of its deliveries short (docs/ARCHITECTURE.md, "The crash window").
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use e2e::instance::{Instance, mailbox};
-use e2e::kit::run;
+use e2e::deliveries::{self, Kill};
+use e2e::instance::{Instance, Service, mailbox};
+use e2e::killing::Killer;
+use e2e::kit::{PATIENCE, run, until};
 use e2e::smtp;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 /// What is killed, one after the other.
-const DAEMONS: [&str; 9] = [
+const DAEMONS: [&str; 10] = [
     "qmail-send",
     "todo-proc",
     "qmail-lspawn",
@@ -20,31 +22,10 @@ const DAEMONS: [&str; 9] = [
     "inlookup",
     "nssd",
     "qmail-local",
+    "vdelivermail",
     "tcpserver",
 ];
 const MESSAGES: usize = 200;
-
-/// Processes of the instance by the name they were started under.
-fn processes(dir: &Path, name: &str) -> Vec<Pid> {
-    let programs = dir.join("usr");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
-        let ours = std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.starts_with(&programs));
-        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let first = arguments.split(|&b| b == 0).next().unwrap_or_default();
-        let started_as = first.rsplit(|&b| b == b'/').next().unwrap_or_default();
-        if ours && started_as == name.as_bytes() {
-            found.push(Pid::from_raw(pid));
-        }
-    }
-    found
-}
-
-fn kill_daemon(dir: &Path, name: &str) -> usize {
-    // One that ended by itself in the meantime needs no signal.
-    processes(dir, name).into_iter().filter(|&pid| kill(pid, Signal::SIGKILL).is_ok()).count()
-}
 
 /// How often each message of ours is in the mailbox.
 fn counts(maildir: &Path) -> BTreeMap<String, usize> {
@@ -56,53 +37,120 @@ fn counts(maildir: &Path) -> BTreeMap<String, usize> {
     counts
 }
 
-#[test]
-fn killing_every_daemon_loses_nothing() {
-    let instance = Instance::start();
-    let (to, from) = (instance.account(0).clone(), instance.account(1).clone());
-    let port = instance.report.ports["smtp"];
-    let mut accepted = Vec::new();
-    let mut kills = 0;
-    let mut attempt = 0;
-    while accepted.len() < MESSAGES {
-        attempt += 1;
-        assert!(attempt < MESSAGES * 200, "only {} of {attempt} attempts were accepted", accepted.len());
-        let id = format!("<{attempt}@survival.test>");
-        let text = format!("From: {}\nMessage-ID: {id}\n\nnumber {attempt}\n", from.address);
-        match smtp::send(port, &from.address, &[&to.address], &text) {
-            Ok(_) => {
-                let name = DAEMONS[accepted.len() % DAEMONS.len()];
-                accepted.push(id);
-                kills += kill_daemon(instance.dir(), name);
-                if accepted.len() % 50 == 0 {
-                    kills += DAEMONS.iter().map(|name| kill_daemon(instance.dir(), name)).sum::<usize>();
-                }
-            }
-            // The listener or the lookup daemon is being restarted: nothing was promised.
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-    let sender = instance.report.services.iter().find(|s| s.name == "qmail-send").expect("qmail-send");
-    let sender = sender.directory.display().to_string();
+fn sender(instance: &Instance) -> &Service {
+    instance.report.services.iter().find(|s| s.name == "qmail-send").expect("qmail-send")
+}
+
+/// Everything that qmail-send has logged, oldest first. The logger goes on writing.
+fn log(service: &Service) -> String {
+    let directory = service.log.parent().expect("directory of the log");
+    let names = std::fs::read_dir(directory).expect("log directory").map(|e| e.expect("entry").path());
+    let mut old: Vec<PathBuf> =
+        names.filter(|p| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"@"))).collect();
+    old.sort();
+    let files = old.iter().chain([&service.log]);
+    files.map(|f| String::from_utf8_lossy(&std::fs::read(f).expect("log file")).into_owned()).collect()
+}
+
+/// Sends one message; its Message-ID when it was accepted.
+fn send(instance: &Instance, number: usize) -> Option<String> {
+    let (to, from) = (instance.account(0), instance.account(1));
+    let id = format!("<{number}@survival.test>");
+    let text = format!("From: {}\nMessage-ID: {id}\n\nnumber {number}\n", from.address);
+    smtp::send(instance.report.ports["smtp"], &from.address, &[&to.address], &text).ok().map(|_| id)
+}
+
+/// Waits until all of these are in the mailbox and the queue is empty.
+fn wait_for(instance: &Instance, accepted: &[String]) {
+    let directory = sender(instance).directory.display().to_string();
     let end = Instant::now() + Duration::from_secs(120);
     loop {
         // Deliveries that were deferred while a daemon was away are due at once.
-        let _ = run(instance.command("svc").args(["-a", &sender]));
+        let _ = run(instance.command("svc").args(["-a", &directory]));
         std::thread::sleep(Duration::from_millis(200));
-        let counts = counts(&to.maildir);
+        let counts = counts(&instance.account(0).maildir);
         let missing: Vec<_> = accepted.iter().filter(|id| !counts.contains_key(*id)).collect();
         // A sender killed between the removal of the envelope and that of the text leaves the text
         // alone, to be swept up later: such a rest is counted as a message, but belongs to nobody.
         let queue = run(&mut instance.command("qmail-qread")).stdout;
         if missing.is_empty() && queue.trim_end().ends_with("local 0 remote 0 todo 0 bouncing 0") {
-            break;
+            return;
         }
         assert!(Instant::now() < end, "missing: {missing:?}\n{queue}");
     }
-    // A message is delivered twice only when its delivery was killed, or the sender was, between
-    // the rename into the mailbox and the mark in the queue.
-    let twice: usize = counts(&to.maildir).values().map(|n| n - 1).sum();
-    println!("{} accepted, {kills} processes killed, {twice} delivered again", accepted.len());
-    assert!(kills > MESSAGES / 2, "{kills}");
-    assert!(twice <= kills, "{twice} duplicates after {kills} kills");
+}
+
+#[test]
+fn killing_every_daemon_loses_nothing_and_repeats_only_what_it_cut_short() {
+    let instance = Instance::start();
+    let killer = Killer::new(instance.dir());
+    let mut accepted = Vec::new();
+    let mut kills: Vec<Kill> = Vec::new();
+    let mut attempt = 0;
+    while accepted.len() < MESSAGES {
+        attempt += 1;
+        assert!(attempt < MESSAGES * 200, "only {} of {attempt} attempts were accepted", accepted.len());
+        if let Some(id) = send(&instance, attempt) {
+            kills.push(killer.kill(DAEMONS[accepted.len() % DAEMONS.len()]));
+            accepted.push(id);
+            if accepted.len() % 50 == 0 {
+                kills.extend(DAEMONS.iter().map(|name| killer.kill(name)));
+            }
+        } else {
+            // The listener or the lookup daemon is being restarted: nothing was promised.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    wait_for(&instance, &accepted);
+    // The logger writes what it has and ends.
+    let _ = instance.stop();
+    let attempts = deliveries::attempts(&log(sender(&instance))).expect("log of qmail-send");
+    let counts = counts(&instance.account(0).maildir);
+    let killed: usize = kills.iter().map(|k| k.victims.len()).sum();
+    let ties = deliveries::ties(&attempts, &kills).len();
+    match deliveries::judge(&counts, &attempts, &kills) {
+        Ok(twice) => println!(
+            "{} accepted, {killed} processes killed, {} deliveries started, {ties} of them cut short, \
+             {twice} delivered again, all of them tied to a kill",
+            accepted.len(),
+            attempts.len(),
+        ),
+        Err(stories) => panic!("delivered again without a kill to blame:\n{}", stories.join("\n")),
+    }
+    assert!(killed > MESSAGES / 2, "{killed}");
+    assert!(attempts.len() >= MESSAGES, "{} deliveries in the log", attempts.len());
+}
+
+/// The window itself: the copy is in the mailbox, the mark is not in the queue.
+#[test]
+fn a_sender_killed_before_the_mark_delivers_once_more() {
+    let instance = Instance::start();
+    let killer = Killer::new(instance.dir());
+    let maildir = &instance.account(0).maildir;
+    let signal = |name: &str, signal| {
+        let found = killer.processes(&[name]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        kill(found[0].pid, signal).expect("signal");
+    };
+    // The spawner waits until the sender, which has handed the delivery to it, cannot hear the result.
+    signal("qmail-lspawn", Signal::SIGSTOP);
+    let id = send(&instance, 1).expect("accepted");
+    let started = || deliveries::attempts(&log(sender(&instance))).expect("log of qmail-send");
+    let before = started().len();
+    until(PATIENCE, "the delivery is in the log", || started().len() > before);
+    until(PATIENCE, "qmail-send waits", || killer.are_waiting("qmail-send"));
+    signal("qmail-send", Signal::SIGSTOP);
+    signal("qmail-lspawn", Signal::SIGCONT);
+    until(PATIENCE, "the copy is in the mailbox", || counts(maildir).contains_key(&id));
+    let moment = killer.kill("qmail-send");
+    assert_eq!(moment.undone.values().collect::<Vec<_>>(), [&id], "{moment:?}");
+    until(PATIENCE, "the second copy", || counts(maildir)[&id] == 2);
+    wait_for(&instance, std::slice::from_ref(&id));
+    let _ = instance.stop();
+    let (attempts, counts) = (started(), counts(maildir));
+    assert_eq!(counts[&id], 2);
+    assert_eq!(deliveries::judge(&counts, &attempts, std::slice::from_ref(&moment)), Ok(1));
+    // Without that kill nothing excuses it.
+    let stories = deliveries::judge(&counts, &attempts, &[]).expect_err("a copy too many");
+    assert!(stories.len() == 1 && stories[0].contains(&id), "{stories:?}");
 }

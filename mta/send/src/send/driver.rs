@@ -160,6 +160,8 @@ impl<'a> Driver<'a> {
             let now = unix::clock::unix_seconds();
             let busy = self.act(now)?;
             self.status();
+            // A delivery that runs is in the log, whatever happens to this process.
+            self.log.flush();
             self.write_to_spawners();
             if self.is_over()? {
                 break;

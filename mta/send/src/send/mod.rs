@@ -104,7 +104,10 @@ static SPEC: Spec = Spec {
         Signals: TERM waits for running deliveries and ends; HUP reads the control files marked H again, \
         here and in todo-proc; ALRM tries everything that waits now; INT toggles LOGLOCK.\n\n\
         A message that cannot be delivered is tried at growing intervals until queuelifetime; what fails \
-        for good is reported to its sender when all recipients are done with.",
+        for good is reported to its sender when all recipients are done with.\n\n\
+        Accepted mail is never lost. A recipient gets a second copy only when qmail-send, its spawner or the delivering \
+        program is killed, or the machine stops, after the copy was made and before qmail-send has marked the recipient \
+        as done. To end it without that, use TERM. A success in the log has been marked.",
     ..Spec::EMPTY
 };
 

@@ -133,8 +133,9 @@ impl Driver<'_> {
             Some(Verdict::Failure) => ("failure", false),
         };
         let line = Line::new("delivery ").text(&number).text(": ").text(word).text(": ");
-        self.log.line(line.safe(&text).text(" ").safe(&self.name));
+        // First the queue, then the log: what the log calls done is not done again.
         let recorded = deferred || self.record(channel, report.number, &delivery, word == "failure", &text);
+        self.log.line(line.safe(&text).text(" ").safe(&self.name));
         self.addresses[channel.index()][usize::from(report.number)] = Vec::new();
         self.scheduler.settle(channel, report.number, deferred || !recorded);
     }
