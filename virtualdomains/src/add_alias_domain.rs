@@ -7,7 +7,8 @@ use accounts::{Domain, DomainName};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
 use crate::after;
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
+use crate::settings::{controls, variables};
 use crate::tree::Dir;
 use crate::undo::Undo;
 
@@ -18,8 +19,8 @@ static SPEC: Spec = Spec {
     place: Place::Bin,
     options: &[OptionSpec::flag('v', "tell what is done")],
     operands: Operands { synopsis: "alias domain", min: 2, max: Some(2) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET, QMAIL_SEND_SERVICE),
+    controls: controls!(LOCALS, VIRTUALDOMAINS, RCPTHOSTS, MORERCPTHOSTS),
     exits: EXITS,
     description: "vaddaliasdomain makes every account and alias of the domain reachable under the other name too. The \
 name is removed again with vdeldomain, or together with the domain. When a step fails, everything before it is taken \

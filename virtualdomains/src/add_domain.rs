@@ -11,8 +11,9 @@ use accounts::{
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use unix::ids;
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
 use crate::password::password_options;
+use crate::settings::{controls, variables};
 use crate::tree::Dir;
 use crate::undo::Undo;
 use crate::{after, homes, password};
@@ -33,8 +34,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('R', "list the domain in the control file chkrcptdomains"),
     ],
     operands: Operands { synopsis: "domain [password]", min: 1, max: Some(2) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(BASE_PATH, PASSWORD_HASH, POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET, QMAIL_SEND_SERVICE),
+    controls: controls!(HASH_METHOD, LOCALS, VIRTUALDOMAINS, RCPTHOSTS, MORERCPTHOSTS, CHKRCPTDOMAINS),
     exits: EXITS,
     description: "vadddomain makes the domain directory with .qmail-default, enters the domain in users/assign, \
 virtualdomains and rcpthosts (or morercpthosts after 50 domains), takes it out of locals, and adds the account \
@@ -90,7 +91,7 @@ fn plan(context: &Context<'_>) -> Result<Plan, Failure> {
     let (ids, home) = owner(context)?;
     let parent = match context.option("d") {
         Some(dir) => PathBuf::from(OsStr::from_bytes(dir)),
-        None => home.unwrap_or_else(|| context.domain_dir.clone()),
+        None => home.unwrap_or_else(|| context.settings.domain_dir.clone()),
     };
     if !parent.is_absolute() {
         return Err(Failure::refused("option -d", "expected an absolute path"));
@@ -165,7 +166,7 @@ fn make<'a>(
     undo: &mut Undo<'a>,
 ) -> Result<(), Failure> {
     let shared = context.indimail()?;
-    create_store(&context.settings.store, context.owner(shared))?;
+    create_store(&context.settings.accounts.store, context.owner(shared))?;
     context.tell(format!("{}: domain directory", plan.dir().display()));
     directory(context, plan, undo)?;
     context.tell("users/assign and control files");

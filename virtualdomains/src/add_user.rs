@@ -3,8 +3,9 @@
 use accounts::{Account, Added, Address, Domain, Event, Quota, Service, UnixIds, parse_quota};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
 use crate::password::{New, password_options};
+use crate::settings::{controls, variables};
 use crate::undo::Undo;
 use crate::{after, homes, password};
 
@@ -23,8 +24,8 @@ static SPEC: Spec = Spec {
         OptionSpec::long_value("gid", "n", "the Unix group id that goes with --uid"),
     ],
     operands: Operands { synopsis: "user@domain [password]", min: 1, max: Some(2) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(BASE_PATH, PASSWORD_HASH, POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET),
+    controls: controls!(HASH_METHOD),
     exits: EXITS,
     description: "vadduser adds an account to a domain made by vadddomain. An alias domain stands for its real one.
 

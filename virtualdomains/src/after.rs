@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use accounts::{Address, DomainName, UnixIds};
@@ -26,11 +26,10 @@ pub(crate) fn account_changed(context: &Context<'_>, address: &Address) {
 /// Tells inlookup and nssd that a domain came or went, and qmail-send to read its control files again.
 pub(crate) fn domain_changed(context: &Context<'_>, domain: &DomainName) {
     flush(context, lookup::Key::Domain(domain.as_bytes()));
-    let Some(service) = context.invocation.environment.get("QMAIL_SEND_SERVICE").filter(|s| !s.is_empty())
-    else {
+    let Some(service) = &context.settings.send_service else {
         return;
     };
-    let control = Path::new(service).join("supervise/control");
+    let control = service.join("supervise/control");
     // Without a reader (no supervise) the open fails at once instead of waiting for one.
     let pipe = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&control);
     if let Err(e) = pipe.and_then(|mut p| p.write_all(b"h")) {
@@ -44,19 +43,14 @@ pub(crate) fn domain_changed(context: &Context<'_>, domain: &DomainName) {
 /// A daemon that is not there remembers nothing; one that does not answer is a warning, because the change
 /// itself is made and is seen when its memory expires.
 fn flush(context: &Context<'_>, key: lookup::Key<'_>) {
-    let socket = |variable: &str, default: &str| {
-        let given = context.invocation.environment.get(variable).filter(|v| !v.is_empty());
-        given.map_or_else(|| PathBuf::from(default), PathBuf::from)
-    };
-    let inlookup = socket("INLOOKUP_SOCKET", lookup::mail::DEFAULT_SOCKET);
-    let nssd = socket("NSSD_SOCKET", lookup::identity::DEFAULT_SOCKET);
+    let (inlookup, nssd) = (&context.settings.inlookup, &context.settings.nssd);
     if inlookup.exists() {
-        let answer = lookup::mail::Client::new(&inlookup, PATIENCE).flush(key);
-        report(context, &inlookup, answer);
+        let answer = lookup::mail::Client::new(inlookup, PATIENCE).flush(key);
+        report(context, inlookup, answer);
     }
     if nssd.exists() {
-        let answer = lookup::identity::Client::new(&nssd, PATIENCE).flush(key);
-        report(context, &nssd, answer);
+        let answer = lookup::identity::Client::new(nssd, PATIENCE).flush(key);
+        report(context, nssd, answer);
     }
 }
 
@@ -71,7 +65,7 @@ fn report(context: &Context<'_>, socket: &Path, answer: Result<(), lookup::Unava
 /// but the first three, and runs as the domain's user, never as root. Its exit code is the command's.
 pub(crate) fn handle(context: &Context<'_>, ids: UnixIds, arguments: &[OsString]) -> Result<Exit, Failure> {
     let name = context.invocation.spec.name;
-    let mut words = match context.invocation.environment.bytes("POST_HANDLE").filter(|v| !v.is_empty()) {
+    let mut words = match &context.settings.post_handle {
         Some(command) => command
             .split(u8::is_ascii_whitespace)
             .filter(|w| !w.is_empty())

@@ -5,7 +5,8 @@ use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use serde_json::{Value, json};
 
 use crate::after;
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, print, run};
+use crate::context::{Context, EXITS, Failure, print, run};
+use crate::settings::{controls, variables};
 
 static SPEC: Spec = Spec {
     name: "valias",
@@ -22,8 +23,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('v', "tell what is done"),
     ],
     operands: Operands { synopsis: "alias@domain | @domain", min: 1, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET),
+    controls: controls!(),
     exits: EXITS,
     description: "A line is &address or address (forward), /path/Maildir/ (deliver there) or |command (run as the \
 domain's user). An alias has any number of lines; mail to it goes to all of them.",

@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use accounts::{Accounts, Address, Domain, DomainName, Editor, Invalid, Settings, Unavailable, UnixIds};
-use control::Directory;
+use accounts::{Accounts, Address, Domain, DomainName, Editor, Invalid, Unavailable, UnixIds};
 use nix::unistd::{Gid, Uid, getgid, getgroups, getuid};
-use program::{Control, Exit, ExitCodeDoc, Invocation, Loader, Parsed, Source, Variable};
+use program::{Exit, ExitCodeDoc, Invocation, Parsed};
 use unix::durable::Owner;
 use unix::ids::Roles;
+
+use crate::settings::Settings;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,54 +67,11 @@ pub(crate) const EXITS: &[ExitCodeDoc] = &[
     },
 ];
 
-/// Variables of all commands.
-pub(crate) const VARIABLES: &[Variable] = &[
-    Variable { name: "CONTROLDIR", help: "directory of the control files (default /etc/indimail/control)" },
-    Variable { name: "SYSCONFDIR", help: "base of a relative CONTROLDIR (default /etc/indimail)" },
-    Variable { name: "ASSIGNDIR", help: "directory of assign and cdb (default /etc/indimail/users)" },
-    Variable { name: "DOMAINDIR", help: "base of the domain directories (default /var/indimail)" },
-    Variable { name: "BASE_PATH", help: "base of the home directories (default /home/mail)" },
-    Variable { name: "PASSWORD_HASH", help: "password scheme, name or number (default SHA-512)" },
-    Variable {
-        name: "POST_HANDLE",
-        help: "program to run after success instead of LIBEXECDIR/COMMAND; runs as the domain's user",
-    },
-    Variable {
-        name: "INLOOKUP_SOCKET",
-        help: "socket of inlookup, which is told of changes (default /run/indimail/inlookup.sock)",
-    },
-    Variable {
-        name: "NSSD_SOCKET",
-        help: "socket of nssd, which is told of changes (default /run/indimail/nssd.sock)",
-    },
-    Variable {
-        name: "QMAIL_SEND_SERVICE",
-        help: "service directory of qmail-send, which is told to read its control files again when a domain comes or goes (default: it is not told)",
-    },
-];
-
-/// Control files of all commands.
-pub(crate) const CONTROLS: &[Control] = &[
-    Control {
-        name: "accountstore",
-        help: "where accounts are: sqlite:/path, mysql: or mysql:DATABASE (default: MySQL when host.mysql exists, else DOMAINDIR/accounts.sqlite)",
-    },
-    Control {
-        name: "host.mysql",
-        help: "the database server: host:user:password:socket_or_port[:ssl|nossl], mode 0640",
-    },
-    Control { name: "mysql.ca", help: "path of a PEM file with the authority of the server's certificate" },
-    Control { name: "hash_method", help: "password scheme, unless the domain directory has such a file" },
-];
-
 /// What every command starts from.
 pub(crate) struct Context<'a> {
     pub(crate) invocation: &'a Invocation,
     pub(crate) parsed: Parsed,
-    pub(crate) control: Directory,
     pub(crate) settings: Settings,
-    pub(crate) domain_dir: PathBuf,
-    pub(crate) base_path: PathBuf,
     pub(crate) accounts: Accounts,
     pub(crate) roles: Roles,
 }
@@ -138,30 +95,10 @@ fn load(invocation: &Invocation) -> Result<Context<'_>, Exit> {
         return Err(Exit::PERMANENT);
     }
     let parsed = invocation.parse()?;
-    let mut loader = Loader::new(&invocation.environment);
-    let variable = |name| Source { variable: Some(name), ..Source::default() };
-    let assign_dir = loader.path("assign directory", variable("ASSIGNDIR"), "/etc/indimail/users");
-    let domain_dir = loader.path("domain directory", variable("DOMAINDIR"), "/var/indimail");
-    let base_path = loader.path("base of homes", variable("BASE_PATH"), "/home/mail");
-    let control = loader.control().clone();
-    loader.show("control directory", control.path().display(), "CONTROLDIR, SYSCONFDIR or default");
-    let settings = match Settings::load(&control, &domain_dir, &assign_dir) {
-        Ok(settings) => {
-            loader.show("account store", settings.store.describe(), "control files accountstore, host.mysql");
-            Some(settings)
-        }
-        Err(e) => {
-            loader.problem(e);
-            None
-        }
-    };
-    let settings = invocation.finish(loader, settings, Exit::TEMPORARY)?;
-    let Some(settings) = settings else {
-        return Err(Exit::TEMPORARY);
-    };
-    let accounts = Accounts::open(&settings);
+    let settings = Settings::load(invocation)?;
+    let accounts = Accounts::open(&settings.accounts);
     let roles = Roles::for_this_process();
-    Ok(Context { invocation, parsed, control, settings, domain_dir, base_path, accounts, roles })
+    Ok(Context { invocation, parsed, settings, accounts, roles })
 }
 
 impl Context<'_> {
@@ -256,7 +193,7 @@ impl Context<'_> {
 
     /// The editor of the domain table and control files. New ones are root's.
     pub(crate) fn editor(&self) -> Editor {
-        Editor::new(&self.settings.assign_dir, &self.control, None)
+        Editor::new(&self.settings.accounts.assign_dir, &self.settings.control, None)
     }
 
     /// Prints a warning.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use accounts::Domain;
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
+use crate::settings::{controls, variables};
 use crate::tree::Dir;
 use crate::{after, homes};
 
@@ -19,8 +20,8 @@ static SPEC: Spec = Spec {
     place: Place::Bin,
     options: &[OptionSpec::flag('v', "tell what is done")],
     operands: Operands { synopsis: "domain", min: 1, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(BASE_PATH, POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET, QMAIL_SEND_SERVICE),
+    controls: controls!(VIRTUALDOMAINS, RCPTHOSTS, MORERCPTHOSTS, CHKRCPTDOMAINS),
     exits: EXITS,
     description: "vdeldomain removes the domain from the control files and users/assign, its accounts, aliases and \
 limits from the store, the homes of its accounts and the domain directory, after the same for its alias domains. \

@@ -2,7 +2,8 @@
 
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
+use crate::settings::{controls, variables};
 use crate::{after, homes};
 
 static SPEC: Spec = Spec {
@@ -15,8 +16,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('v', "tell what is done"),
     ],
     operands: Operands { synopsis: "user@domain", min: 1, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET),
+    controls: controls!(),
     exits: EXITS,
     description: "vdeluser removes the account from the store with its ids, limits and last logins, the alias of its \
 name and alias lines that lead to it, then its home with everything in it. Links in the home are not followed. A home \

@@ -4,8 +4,9 @@ use accounts::Domain;
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use serde_json::{Map, Value, json};
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, print, run};
+use crate::context::{Context, EXITS, Failure, print, run};
 use crate::homes;
+use crate::settings::{controls, variables};
 use crate::user_info::line;
 
 static SPEC: Spec = Spec {
@@ -26,8 +27,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('v', "tell what is done"),
     ],
     operands: Operands { synopsis: "[domain]", min: 0, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(BASE_PATH),
+    controls: controls!(),
     exits: EXITS,
     description: "vdominfo prints a domain, one value a line, or all real domains of this host, separated by empty lines.",
     usage_exit: 100,

@@ -67,7 +67,7 @@ pub(crate) fn base(context: &Context<'_>, domain: &Domain, given: Option<&[u8]>)
                 let of = (!of_root).then_some(domain.ids);
                 Base { path: path(control::trimmed(line)), of }
             }
-            None => Base { path: context.base_path.clone(), of: None },
+            None => Base { path: context.settings.base_path.clone(), of: None },
         },
     };
     if base.path.is_absolute() {

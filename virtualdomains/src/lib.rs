@@ -8,6 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`context`] | what every command starts from, and how it ends |
+//! | [`settings`] | variables and control files |
 //! | [`password`] | where a new password comes from and how it is stored |
 //! | [`tree`] | directories made and removed without following links |
 //! | [`homes`] | where the home of an account is |
@@ -31,6 +32,7 @@ mod homes;
 mod modify_user;
 mod passwd;
 mod password;
+mod settings;
 mod tree;
 mod undo;
 mod user_info;

@@ -4,7 +4,8 @@ use accounts::{Account, Quota, ServiceFlags, parse_quota};
 use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
 use crate::after;
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
+use crate::settings::{controls, variables};
 
 static SPEC: Spec = Spec {
     name: "vmoduser",
@@ -38,8 +39,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('v', "tell what is done"),
     ],
     operands: Operands { synopsis: "user@domain", min: 1, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET),
+    controls: controls!(),
     exits: EXITS,
     description:
         "vmoduser changes what the options name and nothing else. A reserved account (postmaster, abuse, \

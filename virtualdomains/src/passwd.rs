@@ -3,8 +3,9 @@
 use accounts::{Event, Service};
 use program::{Exit, Invocation, Operands, Place, Program, Spec};
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, run};
+use crate::context::{Context, EXITS, Failure, run};
 use crate::password::password_options;
+use crate::settings::{controls, variables};
 use crate::{after, homes, password};
 
 static SPEC: Spec = Spec {
@@ -14,8 +15,8 @@ static SPEC: Spec = Spec {
     place: Place::Bin,
     options: password_options![],
     operands: Operands { synopsis: "user@domain [password]", min: 1, max: Some(2) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(PASSWORD_HASH, POST_HANDLE, INLOOKUP_SOCKET, NSSD_SOCKET),
+    controls: controls!(HASH_METHOD),
     exits: EXITS,
     description: "vpasswd sets a new password. It is asked for on the terminal unless --password-fd or -r is given. A \
 password on the command line can be seen by everybody on this host.

@@ -85,9 +85,9 @@ pub(crate) fn new(
 }
 
 fn scheme(context: &Context<'_>, domain_method: Option<&[u8]>) -> Result<Scheme, Failure> {
-    let control = context.control.native("hash_method").map_err(|e| Failure::Temporary(e.to_string()))?;
-    let variable = context.invocation.environment.bytes("PASSWORD_HASH");
-    Ok(password::choose(context.option("h"), variable, domain_method, control.as_deref())?)
+    let (variable, control) =
+        (context.settings.password_hash.as_deref(), context.settings.hash_method.as_deref());
+    Ok(password::choose(context.option("h"), variable, domain_method, control)?)
 }
 
 /// What is asked for in the `scram` column.

@@ -6,7 +6,8 @@ use program::{Exit, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use serde_json::{Map, Value, json};
 use unix::privilege::with_files_of;
 
-use crate::context::{CONTROLS, Context, EXITS, Failure, VARIABLES, print, run};
+use crate::context::{Context, EXITS, Failure, print, run};
+use crate::settings::{controls, variables};
 
 static SPEC: Spec = Spec {
     name: "vuserinfo",
@@ -27,8 +28,8 @@ static SPEC: Spec = Spec {
         OptionSpec::flag('v', "tell what is done"),
     ],
     operands: Operands { synopsis: "user@domain", min: 1, max: Some(1) },
-    variables: VARIABLES,
-    controls: CONTROLS,
+    variables: variables!(),
+    controls: controls!(),
     exits: EXITS,
     description: "vuserinfo prints an account, one value a line, or one JSON object with --json. The password hash is \
 printed only with -p, and only for root.",

@@ -321,3 +321,46 @@ fn refused_usage(site: &Site, name: &str) {
     assert_eq!(output.code, 100, "{name}: {output:?}");
     assert!(output.stderr.contains("no-such-option") && output.stderr.contains("usage"), "{output:?}");
 }
+
+/// The names in a section of a help text.
+fn listed(help: &str, section: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|l| !l.starts_with(section)).skip(1);
+    let rows = lines.take_while(|l| l.starts_with(' ') || l.is_empty());
+    // A row is indented less than the text that goes on.
+    let rows = rows.filter(|l| l.starts_with("  ") && !l.starts_with("    "));
+    rows.filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_command_lists_the_variables_it_looks_at_and_no_others() {
+    let mut site = Site::new();
+    site.domain();
+    let tools = site::names(&site.path("usr/bin"));
+    let variables = |site: &Site, tool: &str| listed(&site.run(&[tool, "--help"]).ok().stdout, "variables:");
+    let all: std::collections::BTreeSet<_> = tools.iter().flat_map(|t| variables(&site, t)).collect();
+    assert_eq!(all.len(), 10, "{all:?}");
+    // The control directory is what the others depend on.
+    for name in all.iter().filter(|n| !["CONTROLDIR", "SYSCONFDIR"].contains(&n.as_str())) {
+        // A value that every variable can have, and that shows where it is looked at.
+        let marker = site.path("marker").display().to_string();
+        let before = site.variable(name);
+        site.set(name, marker.clone());
+        for tool in &tools {
+            let shown = site.run(&[tool, "--show-settings"]).ok().stdout;
+            let uses = shown.contains(&format!("variable {name}")) && shown.contains(&marker);
+            assert_eq!(uses, variables(&site, tool).contains(name), "{tool} {name}: {shown}");
+        }
+        site.restore(name, before);
+    }
+    // What only some commands are for.
+    let of = |name: &str| tools.iter().filter(|t| variables(&site, t).contains(&name.to_owned())).count();
+    assert_eq!((of("PASSWORD_HASH"), of("POST_HANDLE"), of("QMAIL_SEND_SERVICE")), (3, 8, 3));
+    site.put("control/hash_method", "YESCRYPT\n");
+    for tool in &tools {
+        let help = site.run(&[tool, "--help"]).ok().stdout;
+        let shown = site.run(&[tool, "--show-settings"]).ok().stdout;
+        let lists = listed(&help, "control files:").contains(&"hash_method".to_owned());
+        assert_eq!(shown.contains("YESCRYPT"), lists, "{tool}: {shown}");
+        assert_eq!(lists, ["vadddomain", "vadduser", "vpasswd"].contains(&tool.as_str()), "{tool}");
+    }
+}

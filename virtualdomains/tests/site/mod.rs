@@ -78,6 +78,16 @@ impl Site {
         self.variables.push((name.to_owned(), value.into()));
     }
 
+    /// The value that was set for a variable.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
+    }
+
+    pub(crate) fn restore(&mut self, name: &str, value: Option<String>) {
+        self.variables.retain(|(n, _)| n != name);
+        self.variables.extend(value.map(|v| (name.to_owned(), v)));
+    }
+
     pub(crate) fn command(&self, argv: &[&str]) -> Command {
         let program = self.path("usr/bin").join(argv[0]);
         let mut command = match self.user {
