@@ -16,7 +16,7 @@
 //! - `buffer`: records in the caller's buffer;
 //! - `shims`: the exported functions.
 //!
-//! What this module owes its host: no panic crosses into it, no signal, no thread, no descriptor kept
+//! What this module owes its host: no panic crosses into it, no abort without memory, no signal, no thread, no descriptor kept
 //! between calls, no word on stderr, no wait beyond one deadline, errno as the contract says.
 //!
 //! `libnss` brings the record types and the hook traits. Its exported functions are not used: they
@@ -33,6 +33,10 @@
     clippy::unreachable
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+/// Without memory a look-up fails; it does not end the host.
+#[global_allocator]
+static MEMORY: unix::guest::Memory = unix::guest::Memory;
 
 pub mod buffer;
 pub mod hooks;

@@ -118,7 +118,12 @@ fn first<T: Walkable>(position: &mut Position<T>) -> Result<Option<&T>, Fault> {
             Position::Start => Vec::new(),
         };
         // When this fails the position stays, and the next call asks for the same page.
+        let shortages = unix::guest::shortages();
         let page = page::<T>(&cursor)?;
+        if unix::guest::shortages() != shortages {
+            // What is kept between calls must not hold memory that is a reserve for all of them.
+            return Err(Fault::Unavailable);
+        }
         *position = Position::Inside(page.records.into(), page.next);
     }
     match position {

@@ -323,6 +323,66 @@ static void few_descriptors(void)
     if (found || rc == 0) FAIL("without descriptors: rc %d found %d", rc, found);
 }
 
+/* nomemory ALL|N NAME: look-ups while malloc fails, always or once at the N-th call. The first one loads the module. */
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
+    *__libc_memalign(size_t, size_t);
+static _Thread_local long calls, fail_from, fail_to;
+
+static int fails(void) { calls++; return calls >= fail_from && calls < fail_to; }
+void *malloc(size_t n) { if (fails()) { errno = ENOMEM; return NULL; } return __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { if (fails()) { errno = ENOMEM; return NULL; } return __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { if (fails()) { errno = ENOMEM; return NULL; } return __libc_realloc(p, n); }
+int posix_memalign(void **p, size_t a, size_t n)
+{
+    if (fails()) return ENOMEM;
+    *p = __libc_memalign(a, n);
+    return *p ? 0 : ENOMEM;
+}
+
+static void without_memory(void)
+{
+    module = dlopen("libnss_indimail.so.2", RTLD_NOW);
+    if (!module) FAIL("%s", dlerror());
+    by_name *f = symbol("getpwnam_r");
+    next *get = symbol("getpwent_r");
+    plain *end = symbol("endpwent");
+    struct passwd record;
+    char buffer[4096];
+    int code = 0;
+    /* The first call makes what is kept. */
+    if (f(wanted, &record, buffer, sizeof buffer, &code) != 1) FAIL("with memory");
+    long before = calls;
+    if (f(wanted, &record, buffer, sizeof buffer, &code) != 1) FAIL("with memory");
+    long needed = calls - before;
+    if (needed < 1) FAIL("a look-up makes no calls of malloc: this proves nothing");
+    for (long n = 0; n < needed; n++) {
+        /* One call fails, or all from there on. */
+        for (int all = 0; all < 2; all++) {
+            fail_from = calls + 1 + n;
+            fail_to = all ? 1L << 40 : fail_from + 1;
+            int status = f(wanted, &record, buffer, sizeof buffer, &code);
+            fail_to = 0;
+            if (status != 1) check("a look-up without memory", status, code, -1, ENOMEM);
+            else if (strcmp(record.pw_name, wanted) || record.pw_uid != 8001) FAIL("a wrong record, after %ld", n);
+            if (f(wanted, &record, buffer, sizeof buffer, &code) != 1) FAIL("with memory again, after %ld", n);
+        }
+    }
+    /* A walk goes on where it was. */
+    int got = 0, late = 0;
+    for (long n = 0; ; n++) {
+        fail_from = calls + 1 + n;
+        fail_to = 1L << 40;
+        int status = get(&record, buffer, sizeof buffer, &code);
+        fail_to = 0;
+        if (status == 1) got++;
+        else if (status == 0) break;
+        else if (status == -1 && code == ENOMEM && late++ < 10000) continue;
+        else FAIL("walk: status %d errno %d after %d", status, code, got);
+    }
+    end();
+    printf("%ld %d %d\n", needed, got, late);
+}
+
 /* ask until LINE is read from stdin; "right wrong later" counts */
 static void until_told(void)
 {
@@ -356,6 +416,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "storm")) storm();
     else if (!strcmp(what, "signals")) dispositions();
     else if (!strcmp(what, "few")) few_descriptors();
+    else if (!strcmp(what, "nomemory")) without_memory();
     else if (!strcmp(what, "until")) until_told();
     else if (!strcmp(what, "atexit")) atexit(must_find);
     else return 2;

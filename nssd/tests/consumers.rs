@@ -173,6 +173,16 @@ fn programs_of_every_kind() {
 }
 
 #[test]
+fn without_memory_the_program_is_told_and_lives() {
+    let (scene, _daemon) = Scene::started();
+    let out = scene.consumer(&["nomemory", "ann@example.org"]);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let [calls, got, late] = numbers(out.stdout.trim_end());
+    assert!(calls < 40, "a look-up asks for memory {calls} times");
+    assert!(got == 4 && late > 0, "no record of a walk is lost: {out:?}");
+}
+
+#[test]
 fn the_environment_is_not_looked_at() {
     let (scene, _daemon) = Scene::started();
     let mut command = scene.etc.command(&scene.consumer);

@@ -20,6 +20,7 @@
 //! | password expired | SUCCESS (the account phase tells) | NEW_AUTHTOK_REQD |
 //! | too many failures | MAXTRIES | - |
 //! | no answer | AUTHINFO_UNAVAIL | AUTHINFO_UNAVAIL |
+//! | no memory | BUF_ERR | BUF_ERR |
 //!
 //! A name without `@` is USER_UNKNOWN at once, before any question, unless `domain=` is given: local
 //! users belong to the other modules of the stack. An argument that cannot be honoured is logged and
@@ -31,6 +32,10 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+/// Without memory a login fails; it does not end the host.
+#[global_allocator]
+static MEMORY: unix::guest::Memory = unix::guest::Memory;
+
 pub mod arguments;
 pub mod decision;
 
@@ -39,7 +44,6 @@ mod libpam;
 mod sys;
 
 use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pam::constants::{PAM_DISALLOW_NULL_AUTHTOK, PamFlag, PamResultCode as Code};
 use pam::module::{PamHandle, PamHooks};
@@ -119,11 +123,11 @@ fn with_arguments(
 /// Runs an entry point. A panic means that nobody can tell, so the stack goes on as if the daemon
 /// were away (pam-bindings alone would answer PAM_ABORT, which ends the application's login).
 fn guarded(entry: impl FnOnce() -> Code) -> Code {
-    catch_unwind(AssertUnwindSafe(entry)).unwrap_or_else(|payload| {
-        // Dropping the payload could panic again.
-        std::mem::forget(payload);
-        Code::PAM_AUTHINFO_UNAVAIL
-    })
+    let done = unix::guest::guarded(entry);
+    match done.value.unwrap_or(Code::PAM_AUTHINFO_UNAVAIL) {
+        Code::PAM_AUTHINFO_UNAVAIL if done.short_of_memory => Code::PAM_BUF_ERR,
+        code => code,
+    }
 }
 
 #[cfg(test)]

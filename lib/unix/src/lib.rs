@@ -8,7 +8,8 @@
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`name_service`]: daemons that must not ask themselves;
-//! - [`privilege`]: giving up root for good;
+//! - [`guest`]: what modules owe the process they are loaded into;
+//! - [`privilege`]: giving up root, for good or for the files of somebody else;
 //! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
 //! - [`signals`]: signals as bytes on a descriptor;
 //! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
@@ -29,6 +30,7 @@ pub mod child;
 pub mod clock;
 pub mod durable;
 pub mod fd;
+pub mod guest;
 pub mod host;
 pub mod ids;
 pub mod lock;

@@ -7,6 +7,7 @@
 //! | record returned | SUCCESS | unchanged |
 //! | absent; after the last record | NOTFOUND | ENOENT |
 //! | nobody to ask (no socket, nobody listens), or a fault of ours | UNAVAIL | EAGAIN |
+//! | no memory | UNAVAIL | ENOMEM |
 //! | no answer in time, a broken one, the daemon cannot tell | TRYAGAIN | EAGAIN |
 //! | caller's buffer too small | TRYAGAIN | ERANGE |
 //!
@@ -14,7 +15,6 @@
 //! there means "no such user", which would bounce mail.
 
 use std::ffi::{CStr, c_char, c_int, c_long};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libnss::group::{Group, GroupHooks};
 use libnss::initgroups::InitgroupsHooks;
@@ -22,6 +22,7 @@ use libnss::interop::{NssStatus, Response};
 use libnss::passwd::{Passwd, PasswdHooks};
 use libnss::shadow::{Shadow, ShadowHooks};
 use lookup::frame::MAX_NAME;
+use unix::guest;
 
 use crate::buffer::{Buffer, Record, TooSmall};
 use crate::hooks::{Indimail, Walkable};
@@ -38,6 +39,7 @@ type Outcome = (NssStatus, c_int);
 const FOUND: Outcome = (NssStatus::Success, 0);
 const ABSENT: Outcome = (NssStatus::NotFound, libc::ENOENT);
 const AWAY: Outcome = (NssStatus::Unavail, libc::EAGAIN);
+const NO_MEMORY: Outcome = (NssStatus::Unavail, libc::ENOMEM);
 const LATER: Outcome = (NssStatus::TryAgain, libc::EAGAIN);
 const SMALL: Outcome = (NssStatus::TryAgain, libc::ERANGE);
 
@@ -57,12 +59,11 @@ unsafe fn guarded(errnop: *mut c_int, work: impl FnOnce() -> Outcome) -> c_int {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let before = unsafe { *errno };
-    let caught = catch_unwind(AssertUnwindSafe(work));
-    let (status, code) = caught.unwrap_or_else(|payload| {
-        // Dropping it could panic again.
-        std::mem::forget(payload);
-        AWAY
-    });
+    let done = guest::guarded(work);
+    let (status, code) = match done.value.unwrap_or(AWAY) {
+        AWAY | LATER if done.short_of_memory => NO_MEMORY,
+        outcome => outcome,
+    };
     // SAFETY: as above; `errnop` by contract. It is the caller's errno itself or a place of its own,
     // so it is written last.
     unsafe {
@@ -328,7 +329,7 @@ unsafe fn append(
             // SAFETY: the array is from malloc; on failure it stays as it was.
             let grown = unsafe { libc::realloc((*groups).cast(), bytes) };
             if grown.is_null() {
-                return (NssStatus::Unavail, libc::ENOMEM);
+                return NO_MEMORY;
             }
             *groups = grown.cast();
             *size = wanted;
