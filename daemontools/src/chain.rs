@@ -57,6 +57,15 @@ pub fn replace(argv: &[OsString], environment: &Environment, path: Option<&OsStr
     remembered
 }
 
+/// The file to start for another program of this executable: its installed link, by which lists of
+/// processes know it, else the executable itself, which goes by the name it is started under.
+#[must_use]
+pub fn sibling(installed: &Path) -> PathBuf {
+    let Ok(executable) = unix::host::executable() else { return installed.to_owned() };
+    let is_ours = installed.canonicalize().is_ok_and(|target| target == executable);
+    if is_ours { installed.to_owned() } else { executable }
+}
+
 /// Ends an invocation by becoming `argv` with this environment, PATH included.
 #[must_use]
 pub fn become_program(invocation: &Invocation, argv: &[OsString], environment: &Environment) -> Exit {

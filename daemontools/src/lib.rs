@@ -8,11 +8,12 @@
 //!    └──► supervise log ──► multilog          supervise/status ◄──┘
 //! ```
 //!
-//! - [`supervise`]: one service; [`svscan`]: a directory of them;
+//! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
 //! - [`status`], [`state_path`] and [`fifo`]: what both sides of a service directory share;
 //! - [`svc`], [`svstat`], [`svok`]: the operator's side;
 //! - [`multilog`], [`tai64n`]: logs;
-//! - [`chain`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
+//! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
+//! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
 //!
 //! The life of a service and of a scan directory, the selection and rotation of logs are pure state
 //! machines and functions; the drivers around them are a `poll` each. Nothing here runs threads.
@@ -21,16 +22,22 @@
 
 pub mod chain;
 pub mod envdir;
+pub mod fghack;
 pub mod fifo;
+pub mod inotify;
 pub mod multilog;
+pub mod readproctitle;
 pub mod setlock;
 pub mod setuidgid;
 pub mod softlimit;
 pub mod state_path;
 pub mod status;
 pub mod supervise;
+pub mod svalert;
 pub mod svc;
 pub mod svok;
 pub mod svscan;
+pub mod svscanboot;
 pub mod svstat;
 pub mod tai64n;
+pub mod waitfor;

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use daemontools::{envdir, multilog, setlock, setuidgid, softlimit, svc, svok, svscan, svstat, tai64n};
+use daemontools::{
+    envdir, fghack, inotify, multilog, readproctitle, setlock, setuidgid, softlimit, svalert, svc, svok,
+    svscan, svscanboot, svstat, tai64n, waitfor,
+};
 
 program::main!(
     "daemontools",
@@ -21,5 +24,11 @@ program::main!(
         setlock::PGRPHACK_PROGRAM,
         tai64n::PROGRAM,
         tai64n::TAI64NLOCAL_PROGRAM,
+        fghack::PROGRAM,
+        readproctitle::PROGRAM,
+        svalert::PROGRAM,
+        svscanboot::PROGRAM,
+        waitfor::PROGRAM,
+        inotify::PROGRAM,
     ]
 );

@@ -20,6 +20,7 @@
 //! - [`notify`]: telling a service manager that we are ready;
 //! - [`resolve`]: names of addresses;
 //! - [`host`]: what the kernel knows about this process and this host;
+//! - [`title`]: what ps(1) shows of this process;
 //! - [`clock`]: the two clocks, read here and passed on as values.
 //!
 //! Invariants: no module here holds global state (signals excepted, which the kernel makes global);
@@ -45,6 +46,7 @@ pub mod resolve;
 pub mod signals;
 pub mod socket;
 mod spawn;
+pub mod title;
 pub mod wait;
 
 pub use nix::errno::Errno;
