@@ -1,7 +1,8 @@
 # make run         build and start a complete private mail system; Ctrl-C stops it
 # make run-clean   stop and remove that private system
 # make check       install what the tests need, then all tests, clippy and fmt
-# make bench       side-by-side benchmarks
+# make bench       side-by-side benchmarks of mail and look-ups
+# make bench-supervision   the same of supervision and logging
 # make fuzz        every fuzz target for FUZZ_SECONDS
 # make build       build everything (PROFILE=release|dev|dist)
 # make stage       build and install into target/stage
@@ -20,7 +21,7 @@ INDIMAIL_STAGE ?= $(abspath $(CARGO_TARGET_DIR)/stage)
 TRY_DIR ?=
 TRY = $(INDIMAIL_STAGE)/usr/sbin/svctool try $(if $(TRY_DIR),--dir $(TRY_DIR))
 
-.PHONY: all build stage install run run-clean check bench fuzz clean
+.PHONY: all build stage install run run-clean check bench bench-supervision fuzz clean
 
 all: build
 
@@ -55,6 +56,12 @@ bench:
 	@scripts/prepare test
 	@$(MAKE) --no-print-directory stage PROFILE=release
 	@cargo run --quiet --locked --release -p bench -- --stage $(INDIMAIL_STAGE) all
+
+bench-supervision:
+	@scripts/prepare bench
+	@$(MAKE) --no-print-directory stage PROFILE=release
+	@cargo build --quiet --locked --release -p bench
+	@$(CARGO_TARGET_DIR)/release/bench --stage $(INDIMAIL_STAGE) supervision
 
 clean:
 	@cargo clean

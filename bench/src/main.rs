@@ -5,7 +5,7 @@
 //! asserts; absolute figures depend on the machine, ratios much less.
 //!
 //! `bench mail` needs Debian's postfix (also for its load generator smtp-source) and root;
-//! `bench nss` needs libnss-extrausers and root.
+//! `bench nss` needs libnss-extrausers and root; `bench supervision` needs daemontools, runit and s6.
 #![forbid(unsafe_code)]
 
 mod instance;
@@ -13,6 +13,7 @@ mod mail;
 mod nss;
 mod peer;
 mod stats;
+mod supervision;
 
 use std::path::PathBuf;
 
@@ -42,7 +43,13 @@ enum What {
     Mail,
     /// getpwnam: ours, files and extrausers.
     Nss,
-    /// Both, one after the other.
+    /// Supervision and logging: ours, daemontools, runit and s6.
+    Supervision {
+        /// Only these, by id (B1 ... B17), separated by commas.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Mail and nss, one after the other.
     All,
     /// Looks names up in a loop and prints nanoseconds per call; started by `nss`.
     #[command(hide = true)]
@@ -76,6 +83,7 @@ fn main() -> anyhow::Result<()> {
     match what {
         What::Mail => run(&|| mail::run(&stage, &dir, quick)),
         What::Nss => run(&|| nss::run(&stage, &dir, quick)),
+        What::Supervision { only } => run(&|| supervision::run(&stage, &dir, quick, &only)),
         What::All => {
             run(&|| mail::run(&stage, &dir, quick))?;
             run(&|| nss::run(&stage, &dir, quick))
