@@ -29,8 +29,9 @@ enum Attempt {
 pub(crate) fn deliver(settings: &Settings, job: &Job, message: &Message) -> Vec<u8> {
     let route = match settings.routes.find(&job.host, &job.sender) {
         Ok(route) => route,
-        Err(e @ RouteError::Malformed(_)) => return report::trouble(b'D', &format!("{e} (#5.3.5)")),
-        Err(e @ RouteError::Qmtp(_)) => return report::trouble(b'Z', &format!("{e} (#4.3.5)")),
+        // The contract names this one a failure. For all other mistakes in a file of ours mail waits.
+        Err(e @ RouteError::Penalty(_)) => return report::trouble(b'D', &format!("{e} (#5.3.5)")),
+        Err(e) => return report::trouble(b'Z', &format!("{e} (#4.3.5)")),
     };
     let targets = match plan::targets(&settings.network, &job.host, route.as_ref()) {
         Ok(targets) => targets,

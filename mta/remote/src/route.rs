@@ -23,9 +23,12 @@ pub struct Route {
 /// Why a route cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// A number is none, or a bracket is not closed.
+    /// The relay or its port makes no sense.
     #[error("wrong route {0}")]
     Malformed(String),
+    /// A number of the timeout table is none.
+    #[error("wrong route {0}")]
+    Penalty(String),
     /// Port 209 means QMTP.
     #[error("route {0}: QMTP is not supported")]
     Qmtp(String),
@@ -70,6 +73,7 @@ impl Routes {
 /// See [`RouteError`].
 pub fn parse(value: &[u8]) -> Result<Route, RouteError> {
     let shown = || RouteError::Malformed(value.escape_ascii().to_string());
+    let penalty = || RouteError::Penalty(value.escape_ascii().to_string());
     let text = std::str::from_utf8(value).map_err(|_| shown())?;
     let text = text.split([' ', '\t']).next().unwrap_or_default();
     let (relay, rest) = match text.strip_prefix('[') {
@@ -84,10 +88,10 @@ pub fn parse(value: &[u8]) -> Result<Route, RouteError> {
         "" => SMTP,
         number => number.parse().ok().filter(|p| *p > 0).ok_or_else(shown)?,
     };
-    let min_penalty = number(numbers.next()).ok_or_else(shown)?;
-    let max_tolerance = number(numbers.next()).ok_or_else(shown)?;
+    let min_penalty = number(numbers.next()).ok_or_else(penalty)?;
+    let max_tolerance = number(numbers.next()).ok_or_else(penalty)?;
     if numbers.next().is_some() {
-        return Err(shown());
+        return Err(penalty());
     }
     if port == QMTP {
         return Err(RouteError::Qmtp(text.to_owned()));

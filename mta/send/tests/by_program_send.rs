@@ -33,7 +33,7 @@ fn a_message_is_delivered_on_both_channels_and_leaves_nothing() {
     for line in [
         format!("new msg {id} queue1\n"),
         format!("info msg {id}: bytes 20 from <s@x.example> qp 4242 uid 65534 queue1\n"),
-        format!("local: s@x.example a@here.example {id} 20 bytes queue1 <opendir mode>\n"),
+        format!("local: s@x.example a@here.example {id} 20 bytes queue1 opendir mode\n"),
         format!("starting delivery 1: msg {id} to "),
         "delivery 1: success: done queue1\n".to_owned(),
         format!("end msg {id} qmail-send: queue1\n"),

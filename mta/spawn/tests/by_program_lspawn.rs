@@ -159,7 +159,26 @@ fn qmaillocal_replaces_the_program_and_a_missing_one_is_named() {
     command.env("QMAILLOCAL", "/nonexistent");
     let mut spawner = Spawner::start(command);
     let (letter, text) = spawner.deliver(&request(1, &message, "joe@x.y"));
-    assert!(letter == 'D' && text.contains("cannot run qmail-local"), "{letter}{text}");
+    assert!(letter == 'Z' && text.contains("cannot run qmail-local") && text.contains("/nonexistent"), "{letter}{text}");
+}
+
+#[test]
+fn a_broken_installation_defers_and_a_mended_one_delivers() {
+    let (tree, message) = tree(SHOW);
+    let local = tree.at("usr/sbin/qmail-local");
+    let mut spawner = Spawner::start(lspawn(&tree));
+    let mut refused = |what: &str| {
+        let (letter, text) = spawner.deliver(&request(1, &message, "joe@x.y"));
+        assert!(letter == 'Z' && text.contains("cannot run qmail-local"), "{what}: {letter}{text}");
+    };
+    kit::set_mode(&local, 0o644);
+    refused("not executable");
+    kit::write_program(&local, "#!/nonexistent/interpreter\n");
+    refused("no interpreter");
+    std::fs::remove_file(&local).unwrap();
+    refused("missing");
+    tree.program("qmail-local", SHOW);
+    assert_eq!(spawner.deliver(&request(1, &message, "joe@x.y")).0, 'K');
 }
 
 #[test]

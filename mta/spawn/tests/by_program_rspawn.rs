@@ -78,6 +78,20 @@ fn tables_of_timeouts_are_forgotten_and_qmaillocal_is_not_passed_on() {
 }
 
 #[test]
+fn a_broken_installation_defers_and_a_mended_one_delivers() {
+    let tree = Tree::new();
+    let message = tree.message(1, "m", 4711);
+    let mut spawner = spawner(&tree, &[]);
+    let (letter, text) = spawner.deliver(&request(1, &message, "u@d"));
+    assert!(letter == 'Z' && text.contains("usr/sbin/qmail-remote"), "{letter}{text}");
+    tree.program("qmail-remote", r"printf 'r\0Kok\0'");
+    kit::set_mode(&tree.at("usr/sbin/qmail-remote"), 0o644);
+    assert_eq!(spawner.deliver(&request(1, &message, "u@d")).0, 'Z');
+    kit::set_mode(&tree.at("usr/sbin/qmail-remote"), 0o755);
+    assert_eq!(spawner.deliver(&request(1, &message, "u@d")).0, 'K');
+}
+
+#[test]
 fn as_qmailr_it_takes_messages_of_the_queues_owner_only() {
     let tree = Tree::new();
     let (qmailq, qmailr, qmail) = (tree.etc.uid("qmailq"), tree.etc.uid("qmailr"), tree.etc.gid("qmail"));

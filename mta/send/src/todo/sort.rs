@@ -213,11 +213,13 @@ impl Sorter<'_> {
                 .text(" ")
                 .safe(self.name),
         );
+        // Log tools expect a word for each address.
+        let sender = if head.sender.is_empty() { b"<>" } else { head.sender };
         for (channel, address) in routed {
             lines.push(
                 Line::new(channel.name())
                     .text(": ")
-                    .safe(head.sender)
+                    .safe(sender)
                     .text(" ")
                     .safe(address)
                     .text(" ")
@@ -226,7 +228,7 @@ impl Sorter<'_> {
                     .value(head.size)
                     .text(" bytes ")
                     .safe(self.name)
-                    .text(" <opendir mode>"),
+                    .text(" opendir mode"),
             );
         }
         lines
@@ -303,9 +305,9 @@ mod tests {
             [
                 "new msg 40 queue1",
                 "info msg 40: bytes 10 from <s_d@x> qp 77 uid 500 queue1",
-                "local: s_d@x a@here 40 10 bytes queue1 <opendir mode>",
-                "remote: s_d@x b@far 40 10 bytes queue1 <opendir mode>",
-                "local: s_d@x c@here 40 10 bytes queue1 <opendir mode>",
+                "local: s_d@x a@here 40 10 bytes queue1 opendir mode",
+                "remote: s_d@x b@far 40 10 bytes queue1 opendir mode",
+                "local: s_d@x c@here 40 10 bytes queue1 opendir mode",
             ]
         );
         assert!(todo.exists(), "only qmail-clean removes it");

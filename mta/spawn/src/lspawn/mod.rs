@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assign::{Assignments, Entry};
 use lookup::mail::handed;
@@ -212,9 +212,11 @@ impl Lspawn {
         if let Some(answer) = known.answer {
             environment.set(handed::VARIABLE, OsString::from_vec(answer));
         }
-        match self.start_local(delivery, entry, program, (uid, gid), &environment) {
+        let path = self.settings.local.clone().unwrap_or_else(|| self.settings.layout.sbin(program));
+        let launch = Launch::new(&path).arg0(program).identity(uid, gid, Vec::new());
+        match self.start_local(delivery, entry, launch, &environment) {
             Ok(child) => Next::Run(child),
-            Err(e) => Next::Done(could_not_start(&e)),
+            Err(e) => Next::Done(could_not_start(&path, &e)),
         }
     }
 
@@ -222,14 +224,11 @@ impl Lspawn {
         &self,
         delivery: &Delivery,
         entry: &Entry,
-        program: &str,
-        (uid, gid): (Uid, Gid),
+        launch: Launch,
         environment: &Environment,
     ) -> io::Result<Child<Stage>> {
         let (output, write) = pool::output_pipe()?;
-        let path = self.settings.local.clone().unwrap_or_else(|| self.settings.layout.sbin(program));
-        let pid = Launch::new(path)
-            .arg0(program)
+        let pid = launch
             .args(local_arguments(delivery, entry))
             .args([&self.settings.default_delivery])
             .args([OsString::from_vec(delivery.extra_header.clone())])
@@ -237,7 +236,6 @@ impl Lspawn {
             .descriptor(delivery.file.as_fd(), 0)?
             .descriptor(write.as_fd(), 1)?
             .descriptor(write.as_fd(), 2)?
-            .identity(uid, gid, Vec::new())
             .start()?;
         Ok(Child { pid, output, keep: TEXT_MAX, stage: Stage::Delivering })
     }
@@ -273,15 +271,16 @@ fn local_arguments(delivery: &Delivery, entry: &Entry) -> Vec<OsString> {
 }
 
 /// Before anything of qmail-local ran: the change of user or exec failed.
-fn could_not_start(error: &io::Error) -> Answer {
+///
+/// A program that is missing or cannot be run is a fault of this installation: the mail waits until
+/// it is mended. Only what the message itself causes, arguments beyond the limit, is for good.
+fn could_not_start(program: &Path, error: &io::Error) -> Answer {
     let code = match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM) => Code::USER,
-        Some(
-            Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC | Errno::ENOTDIR | Errno::ELOOP | Errno::E2BIG,
-        ) => Code::EXEC_HARD,
+        Some(Errno::E2BIG) => Code::EXEC_HARD,
         _ => Code::EXEC_SOFT,
     };
-    code.answer_because(error)
+    code.answer_because(format!("{}: {error}", program.display()))
 }
 
 #[cfg(test)]
@@ -290,10 +289,13 @@ mod tests {
 
     #[test]
     fn errors_of_a_start_are_told_apart() {
-        let letter = |n: i32| could_not_start(&io::Error::from_raw_os_error(n)).0.letter();
-        assert_eq!(letter(libc::EPERM), b'Z');
-        assert_eq!(letter(libc::ENOENT), b'D');
-        assert_eq!(letter(libc::EAGAIN), b'Z');
-        assert_eq!(letter(libc::ENOMEM), b'Z');
+        let letter = |n: i32| could_not_start(Path::new("/x"), &io::Error::from_raw_os_error(n)).0.letter();
+        for n in [libc::EPERM, libc::EAGAIN, libc::ENOMEM] {
+            assert_eq!(letter(n), b'Z', "{n}");
+        }
+        for n in [libc::ENOENT, libc::EACCES, libc::ENOEXEC, libc::ENOTDIR, libc::ELOOP] {
+            assert_eq!(letter(n), b'Z', "{n}: the installation is at fault, not the mail");
+        }
+        assert_eq!(letter(libc::E2BIG), b'D');
     }
 }

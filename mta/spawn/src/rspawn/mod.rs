@@ -113,10 +113,7 @@ impl Spawner for Rspawn {
     fn begin(&mut self, delivery: &Delivery) -> Next<()> {
         match self.start(delivery) {
             Ok(child) => Next::Run(child),
-            Err(e) if is_permanent(&e) => {
-                Next::Done(fail(format!("cannot run qmail-remote: {e} (#5.3.0)\n")))
-            }
-            Err(e) => Next::Done(defer(format!("cannot run qmail-remote: {e} (#4.3.0)\n"))),
+            Err(e) => Next::Done(could_not_start(&self.settings.remote, &e)),
         }
     }
 
@@ -148,11 +145,14 @@ impl Rspawn {
     }
 }
 
-fn is_permanent(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ENOTDIR | libc::E2BIG)
-    )
+/// A program that is missing or cannot be run is a fault of this installation: the mail waits until
+/// it is mended. Only what the message itself causes, arguments beyond the limit, is for good.
+fn could_not_start(program: &Path, error: &io::Error) -> Answer {
+    let text = |code| format!("cannot run qmail-remote: {}: {error} ({code})\n", program.display());
+    match error.raw_os_error() {
+        Some(libc::E2BIG) => fail(text("#5.3.0")),
+        _ => defer(text("#4.3.0")),
+    }
 }
 
 /// The report for a qmail-remote that ended like this and printed `output`.
@@ -178,6 +178,15 @@ mod tests {
         assert_eq!(letter(Ending::Exited(1)), 'D');
         assert_eq!(letter(Ending::Killed(9)), 'Z');
         assert_eq!(report(Ending::Exited(0), b"", false).0.letter(), b'Z');
+    }
+
+    #[test]
+    fn errors_of_a_start_are_told_apart() {
+        let letter = |n: i32| could_not_start(Path::new("/x"), &io::Error::from_raw_os_error(n)).0.letter();
+        for n in [libc::ENOENT, libc::EACCES, libc::ENOEXEC, libc::ENOTDIR, libc::EAGAIN, libc::ENOMEM] {
+            assert_eq!(letter(n), b'Z', "{n}");
+        }
+        assert_eq!(letter(libc::E2BIG), b'D');
     }
 
     #[test]
