@@ -11,7 +11,7 @@ use unix::Signal;
 use unix::clock::Deadline;
 use unix::fd::Raw;
 use unix::signals::Signals;
-use unix::wait::{Interest, ready};
+use unix::wait::{Interest, one, ready};
 
 /// How long a client that is cut off may take to read the last reply.
 const LINGER: Duration = Duration::from_secs(2);
@@ -193,28 +193,31 @@ impl Channel {
         if !sent || !cut {
             return;
         }
-        let stdout = io::stdout();
-        if nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&stdout),
-            nix::sys::socket::Shutdown::Write,
-        )
-        .is_err()
-        {
-            return;
-        }
-        self.wire.timeout = LINGER;
-        let deadline = Deadline::after(LINGER);
-        let (mut buf, mut left) = ([0; 8192], LINGER_BYTES);
-        while left > 0 && !deadline.passed() {
-            match self.wire.read(&mut buf) {
-                Ok(n) if n > 0 => left = left.saturating_sub(n),
-                _ => return,
-            }
-        }
+        linger();
     }
 }
 
 /// A last word before there is a channel.
 pub(crate) fn say_and_forget(bytes: &[u8]) {
-    let _ = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
+    if io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()).is_ok() {
+        linger();
+    }
+}
+
+/// Ends our side and reads for a moment what the client has still sent.
+fn linger() {
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::os::fd::AsRawFd as _;
+    if shutdown(io::stdout().as_raw_fd(), Shutdown::Write).is_err() {
+        return;
+    }
+    let (stdin, deadline) = (io::stdin(), Deadline::after(LINGER));
+    let (mut buf, mut left) = ([0; 8192], LINGER_BYTES);
+    while left > 0 && matches!(one(stdin.as_fd(), Interest::Read, deadline), Ok(true)) {
+        match Raw(stdin.as_fd()).read(&mut buf) {
+            Ok(n) if n > 0 => left = left.saturating_sub(n),
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            _ => return,
+        }
+    }
 }

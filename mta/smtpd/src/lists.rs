@@ -49,7 +49,7 @@ impl AddressList {
 
 /// The domains we take mail for: `rcpthosts` and `morercpthosts.cdb`.
 ///
-/// A line `domain` means that domain, a line `.domain` everything below it. Without either file
+/// A line `domain` means that domain, a line `.domain` everything below it. Without any line
 /// no domain is ours.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DomainList {

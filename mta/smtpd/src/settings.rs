@@ -73,10 +73,7 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
         certificate,
         sbin: invocation.layout.prefix().join("sbin"),
         queue_environment: queue_environment(env),
-        rcpthosts: DomainList::new(
-            list(l, "rcpthosts").unwrap_or_default(),
-            l.control().file("morercpthosts.cdb"),
-        ),
+        rcpthosts: rcpthosts(l, submission),
         badmailfrom: address_list(l, "badmailfrom", Some("badmailpatterns")).unwrap_or_default(),
         badrcptto: address_list(l, "badrcptto", Some("badrcptpatterns")).unwrap_or_default(),
         checked_domains: address_list(l, "chkrcptdomains", None),
@@ -271,6 +268,21 @@ fn list(l: &mut Loader<'_>, name: &str) -> Option<Vec<Vec<u8>>> {
         l.show(name, format!("{} entries", list.len()), file.display());
     }
     list
+}
+
+/// The domains we take mail for. A file that is not there is a mistake or half an installation, and
+/// must neither relay nor refuse anybody's mail for good; an empty one is a decision. Who may send to
+/// any host does not need it.
+fn rcpthosts(l: &mut Loader<'_>, submission: bool) -> DomainList {
+    let more = l.control().file("morercpthosts.cdb");
+    let lines = list(l, "rcpthosts");
+    // One that cannot be looked at is no reason to go on either; the first recipient will tell.
+    let absent = lines.is_none() && !more.try_exists().unwrap_or(true);
+    if absent && !submission && !l.environment().is_set("RELAYCLIENT") {
+        let file = l.control().file("rcpthosts");
+        l.problem(format!("{}: missing: list the domains to take mail for, or make it empty", file.display()));
+    }
+    DomainList::new(lines.unwrap_or_default(), more)
 }
 
 /// A list counts as there when any of its forms is.

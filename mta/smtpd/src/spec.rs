@@ -94,7 +94,11 @@ pub(crate) static SPEC: Spec = Spec {
         Control::new("smtpgreeting", "lines of the greeting; default me"),
         Control::new("localiphost", "the name that stands for our address in user@[address]; default me"),
         Control::new("defaultdomain", "domain of login names without one; default me"),
-        Control::new("rcpthosts", "domains we take mail for; .domain: everything below it; without it: none"),
+        Control::new(
+            "rcpthosts",
+            "domains we take mail for; .domain: everything below it; empty: none. Required (it or \
+             morercpthosts.cdb) unless RELAYCLIENT is set or this is a submission service",
+        ),
         Control::new("morercpthosts.cdb", "more of them"),
         Control::new("locals", "domains whose recipients are users of this host"),
         Control::new(

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+
 use support::Place;
 
 const ENVELOPE: &str = "EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<u@here.example>\r\nDATA\r\n";
@@ -229,11 +231,58 @@ fn relaying_needs_a_reason() {
     std::fs::write(&more, "damaged").unwrap();
     assert_eq!(rcpt(&place, "u@more.example"), "451 4.3.2");
     std::fs::remove_file(&more).unwrap();
-    // Without rcpthosts nothing is ours: never an open relay.
-    std::fs::remove_file(place.dir.path().join("control/rcpthosts")).unwrap();
+    // An empty list is a decision: nothing is ours.
+    place.control("rcpthosts", "");
     assert_eq!(rcpt(&place, "u@here.example"), "553 5.7.1");
     place.set("RELAYCLIENT", "");
     assert_eq!(rcpt(&place, "u@there.example"), "250 ");
+}
+
+/// Neither an open relay nor a host that bounces everybody's mail: it waits.
+#[test]
+fn must_without_rcpthosts_nothing_is_relayed_and_nothing_is_refused_for_good() {
+    let mut place = Place::new();
+    let rcpthosts = place.dir.path().join("control/rcpthosts");
+    std::fs::remove_file(&rcpthosts).unwrap();
+    let (replies, status) = place.batch(ENVELOPE);
+    assert_eq!((enhanced(&replies).as_str(), status.code()), ("451 4.3.0", Some(1)));
+    assert!(place.log().contains("control/rcpthosts: missing"), "{}", place.log());
+    // Those who may send anywhere do not need it, and a submission service has no domains to take mail for.
+    let last = |place: &Place| {
+        let mut talk = place.greeted();
+        talk.say("EHLO c");
+        talk.say("MAIL FROM:<a@b>");
+        enhanced(&talk.say("RCPT TO:<u@there.example>"))
+    };
+    place.set("RELAYCLIENT", "");
+    assert_eq!(last(&place), "250 ");
+    place.unset("RELAYCLIENT").set("SUBMISSION", "1");
+    assert_eq!(last(&place), "503 5.5.1");
+    // The cdb alone will do.
+    place.unset("SUBMISSION");
+    let more = place.dir.path().join("control/morercpthosts.cdb");
+    std::fs::write(&more, cdb::Builder::default().finish().unwrap()).unwrap();
+    assert_eq!(last(&place), "553 5.7.1");
+    // There and unreadable is neither.
+    std::fs::create_dir(&rcpthosts).unwrap();
+    assert_eq!(enhanced(&place.batch(ENVELOPE).0), "451 4.3.0");
+}
+
+/// Commands that came before the last reply must not make the kernel take it back.
+#[test]
+fn every_refusal_at_the_start_reaches_a_client_that_talks_first() {
+    let mut place = Place::new();
+    place.set("DATABYTES", "lots");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    client.write_all(ENVELOPE.as_bytes()).unwrap();
+    let mut child = place.command(listener.accept().unwrap().0).spawn().unwrap();
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).unwrap();
+    assert_eq!(enhanced(&heard), "451 4.3.0");
+    drop(client);
+    assert_eq!(support::wait(&mut child).code(), Some(1));
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn check_control(control: &Path) -> Vec<Finding> {
         Ok(Some(_)) => Finding::well("control file rcpthosts", "there"),
         Ok(None) => Finding::fault(
             "control file rcpthosts",
-            "missing: mail from outside is refused for every domain",
+            "missing: qmail-smtpd defers all mail from outside",
             format!("list your domains in {}", control.join("rcpthosts").display()),
         ),
         Err(e) => Finding::fault("control file rcpthosts", e.to_string(), "make it readable"),
