@@ -280,7 +280,10 @@ fn rcpthosts(l: &mut Loader<'_>, submission: bool) -> DomainList {
     let absent = lines.is_none() && !more.try_exists().unwrap_or(true);
     if absent && !submission && !l.environment().is_set("RELAYCLIENT") {
         let file = l.control().file("rcpthosts");
-        l.problem(format!("{}: missing: list the domains to take mail for, or make it empty", file.display()));
+        l.problem(format!(
+            "{}: missing: list the domains to take mail for, or make it empty",
+            file.display()
+        ));
     }
     DomainList::new(lines.unwrap_or_default(), more)
 }

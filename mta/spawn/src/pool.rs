@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! fd 0 ─ RequestDecoder ─► check ─► Spawner::begin ─┬─ Done ────────────────► report ─► fd 1
-//!                                                   └─ Run(child) ─ output, end ─► Spawner::ended ─┐
-//!                                                          ▲───────────────────────────────────────┘
+//!                                                   ├─ Run(child) ─ output, end ─► Spawner::ended ─┐
+//!                                                   ├─ Wait ─ Spawner::look ─────► Spawner::go_on ─┤
+//!                                                   ▲──────────────────────────────────────────────┘
 //! ```
 //!
 //! A delivery ends when its child has ended; descendants that keep the pipe open do not hold it up.
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use mta_queue::spawn_protocol::{Report, RequestDecoder, encode_maximum};
 use unix::child::{Ending, reap};
+use unix::clock::Deadline;
 use unix::fd::Raw;
 use unix::signals::Signals;
 use unix::wait::{Interest, ready};
@@ -44,9 +46,11 @@ pub struct Child<S> {
 
 /// What comes next for a delivery.
 #[derive(Debug)]
-pub enum Next<S> {
+pub enum Next<S: Spawner + ?Sized> {
     /// Wait for this child.
-    Run(Child<S>),
+    Run(Child<S::Stage>),
+    /// Wait until [`Spawner::look`] names this delivery.
+    Wait(S::Waiting),
     /// Report this.
     Done(Answer),
 }
@@ -68,10 +72,26 @@ pub struct Ended<S> {
 pub trait Spawner {
     /// The steps of a delivery.
     type Stage;
-    /// Begins a delivery.
-    fn begin(&mut self, delivery: &Delivery) -> Next<Self::Stage>;
+    /// What a delivery keeps while it waits for an answer.
+    type Waiting;
+    /// Begins a delivery; `number` tells it from the others that run.
+    fn begin(&mut self, number: u16, delivery: &Delivery) -> Next<Self>;
     /// Goes on after a child has ended.
-    fn ended(&mut self, delivery: &Delivery, ended: Ended<Self::Stage>) -> Next<Self::Stage>;
+    fn ended(&mut self, number: u16, delivery: &Delivery, ended: Ended<Self::Stage>) -> Next<Self>;
+    /// Goes on after [`Spawner::look`] has named this delivery.
+    fn go_on(&mut self, number: u16, delivery: &Delivery, waiting: Self::Waiting) -> Next<Self>;
+    /// Where answers come from, when some may come.
+    fn watched(&self) -> Option<(BorrowedFd<'_>, Interest)> {
+        None
+    }
+    /// When to look even if nothing came.
+    fn deadline(&self) -> Option<Deadline> {
+        None
+    }
+    /// Takes the answers that came; the deliveries that can go on.
+    fn look(&mut self) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 /// Where the loop reads and writes, and what it checks.
@@ -107,12 +127,13 @@ pub fn run<S: Spawner>(spawner: &mut S, place: &Place<'_>) -> io::Result<()> {
         spawner,
         place,
         slots: BTreeMap::new(),
+        waiting: BTreeMap::new(),
         decoder: RequestDecoder::default(),
         backlog: encode_maximum(place.maximum).to_vec(),
         deaf: false,
     };
     let mut input = true;
-    while input || !pool.slots.is_empty() || !pool.backlog.is_empty() {
+    while input || !pool.slots.is_empty() || !pool.waiting.is_empty() || !pool.backlog.is_empty() {
         input = pool.turn(&mut signals, input)?;
     }
     Ok(())
@@ -122,6 +143,7 @@ struct Pool<'a, S: Spawner> {
     spawner: &'a mut S,
     place: &'a Place<'a>,
     slots: BTreeMap<u16, Slot<S::Stage>>,
+    waiting: BTreeMap<u16, (Delivery, S::Waiting)>,
     decoder: RequestDecoder,
     backlog: Vec<u8>,
     deaf: bool,
@@ -142,7 +164,9 @@ impl<S: Spawner> Pool<'_, S> {
         let takes = input && self.backlog.len() < BACKLOG_MAX;
         let requests = place_of(takes, self.place.requests, Interest::Read);
         let reports = place_of(!self.backlog.is_empty(), self.place.reports, Interest::Write);
-        let got = ready(&waits, None)?;
+        let answers = self.spawner.watched().and_then(|(fd, interest)| place_of(true, fd, interest));
+        let deadline = self.spawner.deadline();
+        let got = ready(&waits, deadline)?;
         drop(waits);
 
         for (index, number) in listening.iter().enumerate() {
@@ -153,6 +177,10 @@ impl<S: Spawner> Pool<'_, S> {
         if got[0].read {
             while signals.take().is_some() {}
             self.reap()?;
+        }
+        let came = answers.is_some_and(|at| got[at].read || got[at].write);
+        if came || deadline.is_some_and(Deadline::passed) {
+            self.go_on();
         }
         if reports.is_some_and(|at| got[at].write || got[at].closed) {
             self.speak();
@@ -172,13 +200,14 @@ impl<S: Spawner> Pool<'_, S> {
         };
         for request in self.decoder.take(&buf[..n]).map_err(io::Error::other)? {
             let number = request.number;
-            if number >= self.place.maximum || self.slots.contains_key(&number) {
+            let in_use = self.slots.contains_key(&number) || self.waiting.contains_key(&number);
+            if number >= self.place.maximum || in_use {
                 self.report(number, defer("the delivery number is out of range or in use (#4.3.0)\n"));
                 continue;
             }
             match check(request, self.place.mess, self.place.owner) {
                 Ok(delivery) => {
-                    let next = self.spawner.begin(&delivery);
+                    let next = self.spawner.begin(number, &delivery);
                     self.follow(number, delivery, next);
                 }
                 Err(answer) => self.report(number, answer),
@@ -187,9 +216,20 @@ impl<S: Spawner> Pool<'_, S> {
         Ok(n > 0)
     }
 
-    fn follow(&mut self, number: u16, delivery: Delivery, next: Next<S::Stage>) {
+    /// Deliveries whose answers came.
+    fn go_on(&mut self) {
+        for number in self.spawner.look() {
+            if let Some((delivery, waiting)) = self.waiting.remove(&number) {
+                let next = self.spawner.go_on(number, &delivery, waiting);
+                self.follow(number, delivery, next);
+            }
+        }
+    }
+
+    fn follow(&mut self, number: u16, delivery: Delivery, next: Next<S>) {
         match next {
             Next::Done(answer) => self.report(number, answer),
+            Next::Wait(waiting) => drop(self.waiting.insert(number, (delivery, waiting))),
             Next::Run(child) => {
                 let slot = Slot { delivery, child, output: Vec::new(), truncated: false, open: true };
                 self.slots.insert(number, slot);
@@ -240,7 +280,7 @@ impl<S: Spawner> Pool<'_, S> {
             if let Some(slot) = self.slots.remove(&number) {
                 let Slot { delivery, child, output, truncated, .. } = slot;
                 let ended = Ended { stage: child.stage, ending, output, truncated };
-                let next = self.spawner.ended(&delivery, ended);
+                let next = self.spawner.ended(number, &delivery, ended);
                 self.follow(number, delivery, next);
             }
         }

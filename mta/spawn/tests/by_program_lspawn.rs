@@ -3,15 +3,15 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
-use e2e::kit;
+use e2e::kit::{self, Running};
 use lookup::frame;
 use lookup::mail::{Mailbox, Quota, Reply, Request as Question};
 use mta_queue::spawn_protocol::Request;
 use support::{Spawner, Tree, request};
-use unix::{Gid, Uid};
+use unix::{Gid, Signal, Uid};
 
 const SHOW: &str = r#"echo "ids $(id -u):$(id -g):$(id -G)"; echo "args $*"; echo "messid $MESSID"; cat"#;
 
@@ -159,7 +159,10 @@ fn qmaillocal_replaces_the_program_and_a_missing_one_is_named() {
     command.env("QMAILLOCAL", "/nonexistent");
     let mut spawner = Spawner::start(command);
     let (letter, text) = spawner.deliver(&request(1, &message, "joe@x.y"));
-    assert!(letter == 'Z' && text.contains("cannot run qmail-local") && text.contains("/nonexistent"), "{letter}{text}");
+    assert!(
+        letter == 'Z' && text.contains("cannot run qmail-local") && text.contains("/nonexistent"),
+        "{letter}{text}"
+    );
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn wrong_usage_and_a_missing_queue() {
 }
 
 #[test]
-fn accounts_with_their_own_user_get_mail_as_that_user_and_no_hash_goes_along() {
+fn fix_47_accounts_with_their_own_user_get_mail_as_that_user_and_no_hash_goes_along() {
     let (tree, message) = tree("echo local $(id -u); env");
     tree.program("vdelivermail", "echo virtual $(id -u):$(id -g) $*; env");
     tree.assign("+x.y-:x.y:4711:4712:/var/x.y:-::\n");
@@ -228,26 +231,81 @@ fn accounts_with_their_own_user_get_mail_as_that_user_and_no_hash_goes_along() {
     assert!(text.starts_with("local 4711\n") && !text.contains("INLOOKUP_ANSWER"), "{text}");
 }
 
+/// A delivery waits for its answer alone: the others go on, however long the daemon is silent.
+#[test]
+fn a_stopped_inlookup_holds_up_nobody_but_those_who_ask() {
+    let (tree, message) = tree(r#"echo "$(id -u) ${INLOOKUP_ANSWER-unknown}""#);
+    tree.assign("=joe:joe:4711:4712:/home/joe:::\n+x.y-:x.y:4713:4712:/var/x.y:-::\n");
+    // Far beyond the patience of this test: whoever blocks is found out, however slow the machine is.
+    kit::write(tree.at("control/timeoutread"), "600\n");
+    let script = "import socket, sys, time\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nwhile True: time.sleep(1000)";
+    let mut python = Command::new("python3");
+    let daemon = Running::start(python.args(["-c", script]).arg(tree.at("inlookup.sock")));
+    kit::until(kit::PATIENCE, "the daemon listens", || tree.at("inlookup.sock").exists());
+    nix::sys::signal::kill(daemon.pid(), Signal::SIGSTOP).unwrap();
+    let mut spawner = Spawner::start(lspawn(&tree));
+    for n in 0..20 {
+        spawner.ask(&request(n, &message, &format!("x.y-u{n}@x.y")));
+    }
+    for n in 20..60 {
+        assert_eq!(spawner.deliver(&request(n, &message, "joe@host")), ('K', "4711 unknown\n".into()));
+    }
+    // A number that waits is in use.
+    spawner.ask(&request(7, &message, "joe@host"));
+    assert_eq!(spawner.report(7).0, 'Z');
+    assert!(!spawner.has_report(), "those who ask still wait");
+    // It dies: they are delivered as their domain, which asks for itself. Nobody is lost at the end.
+    spawner.close();
+    drop(daemon);
+    for n in 0..20 {
+        assert_eq!(spawner.report(n), ('K', "4713 unknown\n".into()));
+    }
+    assert_eq!(spawner.exit_code(), Some(0));
+}
+
+/// The kept connection is gone: asked again on a new one.
+#[test]
+fn a_restarted_inlookup_is_asked_again() {
+    let (tree, message) = tree(r#"echo "${INLOOKUP_ANSWER-unknown}""#);
+    tree.assign("+x.y-:x.y:4711:4712:/var/x.y:-::\n");
+    let listener = UnixListener::bind(tree.at("inlookup.sock")).unwrap();
+    std::thread::spawn(move || {
+        // One answer for each connection, and then it is closed.
+        for stream in listener.incoming() {
+            answer_questions(stream.unwrap(), 1);
+        }
+    });
+    let mut spawner = Spawner::start(lspawn(&tree));
+    for n in 0..5 {
+        let (letter, text) = spawner.deliver(&request(n, &message, "x.y-shared@x.y"));
+        assert!(letter == 'K' && text.starts_with("shared@x.y "), "{n}: {letter}{text}");
+    }
+}
+
 fn serve(listener: &UnixListener) {
     for stream in listener.incoming() {
-        let mut stream = stream.unwrap();
-        let (mut seen, mut buf) = (Vec::new(), [0u8; 4096]);
-        while let Ok(n) = stream.read(&mut buf) {
-            if n == 0 {
-                break;
-            }
-            seen.extend_from_slice(&buf[..n]);
-            while let Ok(Some((question, used))) = frame::split(&seen, frame::MAX_REQUEST) {
-                let reply = match Question::decode(&question).unwrap() {
-                    Question::Mailbox(b"own@x.y") => account(5001, 5002),
-                    Question::Mailbox(b"shared@x.y") => account(4711, 4712),
-                    Question::Mailbox(b"root@x.y") => account(0, 0),
-                    _ => Reply::Temporary,
-                };
-                seen.drain(..used);
-                let mut out = Vec::new();
-                reply.encode(&mut out).unwrap();
-                stream.write_all(&out).unwrap();
+        answer_questions(stream.unwrap(), usize::MAX);
+    }
+}
+
+fn answer_questions(mut stream: UnixStream, mut most: usize) {
+    let (mut seen, mut buf) = (Vec::new(), [0u8; 4096]);
+    while let Ok(n @ 1..) = stream.read(&mut buf) {
+        seen.extend_from_slice(&buf[..n]);
+        while let Ok(Some((question, used))) = frame::split(&seen, frame::MAX_REQUEST) {
+            let reply = match Question::decode(&question).unwrap() {
+                Question::Mailbox(b"own@x.y") => account(5001, 5002),
+                Question::Mailbox(b"shared@x.y") => account(4711, 4712),
+                Question::Mailbox(b"root@x.y") => account(0, 0),
+                _ => Reply::Temporary,
+            };
+            seen.drain(..used);
+            let mut out = Vec::new();
+            reply.encode(&mut out).unwrap();
+            stream.write_all(&out).unwrap();
+            most -= 1;
+            if most == 0 {
+                return;
             }
         }
     }

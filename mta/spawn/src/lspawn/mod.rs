@@ -7,28 +7,34 @@
 //! | 3. qmail-local (or QMAILLOCAL) | a child, as the recipient, for good; never as root |
 //! | 3. vdelivermail (or QMAILLOCAL), for an account with a user of its own, see `owner` | the same |
 
+mod lookups;
 mod owner;
 mod report;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use assign::{Assignments, Entry};
 use lookup::mail::handed;
 use mta_queue::spawn_protocol::Verdict;
 use program::{
-    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
+    Control, Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Source,
+    Spec, Variable,
 };
 use unix::child::{Ending, Launch};
+use unix::clock::Deadline;
 use unix::ids::{Role, Roles};
+use unix::wait::Interest;
 use unix::{Errno, Gid, Uid};
 
 pub use report::{Code, report};
 
-use owner::Owners;
+use lookups::Lookups;
+use owner::{Known, Owners};
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery};
@@ -60,6 +66,10 @@ static SPEC: Spec = Spec {
             help: "program that delivers, as the recipient (PREFIX/sbin/qmail-local)",
         },
     ],
+    controls: &[Control::new(
+        "timeoutread",
+        "seconds for each question to inlookup; default 4. Other deliveries go on meanwhile",
+    )],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "no more requests, all deliveries done" },
         ExitCodeDoc { code: 100, meaning: "wrong usage" },
@@ -89,6 +99,7 @@ pub struct Settings {
     local: Option<PathBuf>,
     layout: Layout,
     inlookup: PathBuf,
+    lookup_patience: Duration,
     environment: Environment,
 }
 
@@ -115,6 +126,12 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             .map(|path| PathBuf::from(OsString::from_vec(path))),
         layout: invocation.layout.clone(),
         inlookup: loader.path("inlookup", crate::variable("INLOOKUP_SOCKET"), lookup::mail::DEFAULT_SOCKET),
+        lookup_patience: Duration::from_secs(loader.number(
+            "lookup patience",
+            Source { control: Some("timeoutread"), ..Source::default() },
+            4,
+            1..=600,
+        )),
         environment,
     };
     invocation.finish(loader, settings, Exit::TEMPORARY)
@@ -126,7 +143,8 @@ fn run(settings: Settings) -> Result<(), service::Error> {
     let finder = roles.role("qmailp", "nofiles")?;
     service::enter(&settings.queue)?;
     let extensions = settings.environment.is_set("QMAIL_EXT");
-    let owners = Owners::new(settings.inlookup.clone(), extensions);
+    let lookups = Lookups::new(settings.inlookup.clone(), settings.lookup_patience);
+    let owners = Owners::new(lookups, extensions);
     service::serve(&mut Lspawn { settings, finder, owners }, owner)
 }
 
@@ -147,26 +165,28 @@ enum Stage {
 
 impl Spawner for Lspawn {
     type Stage = Stage;
+    /// Whose mail it is by the assignments; inlookup is asked whether it is an account's.
+    type Waiting = Entry;
 
-    fn begin(&mut self, delivery: &Delivery) -> Next<Stage> {
+    fn begin(&mut self, number: u16, delivery: &Delivery) -> Next<Self> {
         if delivery.local.is_empty() {
             return Next::Done((Verdict::Success, b"the local part is empty; mail dropped\n".to_vec()));
         }
         match Assignments::open(&self.settings.assignments)
             .and_then(|a| a.map_or(Ok(None), |a| a.find(&delivery.local)))
         {
-            Ok(Some(entry)) => self.deliver(delivery, &entry),
+            Ok(Some(entry)) => self.deliver(number, delivery, entry),
             Ok(None) => self.find(delivery),
             Err(e) => Next::Done(Code::CDB.answer_because(e)),
         }
     }
 
-    fn ended(&mut self, delivery: &Delivery, ended: Ended<Stage>) -> Next<Stage> {
+    fn ended(&mut self, number: u16, delivery: &Delivery, ended: Ended<Stage>) -> Next<Self> {
         match ended.stage {
             Stage::Delivering => Next::Done(report(ended.ending, &ended.output)),
             Stage::Finding => match ended.ending {
                 Ending::Exited(0) => match Entry::decode(&ended.output).filter(|_| !ended.truncated) {
-                    Some(entry) => self.deliver(delivery, &entry),
+                    Some(entry) => self.deliver(number, delivery, entry),
                     None => {
                         Next::Done(Code::SYSTEM.answer_because("the answer of qmail-getpw makes no sense"))
                     }
@@ -176,11 +196,28 @@ impl Spawner for Lspawn {
             },
         }
     }
+
+    fn watched(&self) -> Option<(BorrowedFd<'_>, Interest)> {
+        self.owners.watched()
+    }
+
+    fn deadline(&self) -> Option<Deadline> {
+        self.owners.deadline()
+    }
+
+    fn look(&mut self) -> Vec<u16> {
+        self.owners.look()
+    }
+
+    fn go_on(&mut self, number: u16, delivery: &Delivery, entry: Entry) -> Next<Self> {
+        let known = self.owners.known(number, delivery, &entry);
+        self.start(delivery, &entry, known)
+    }
 }
 
 impl Lspawn {
     /// Starts qmail-getpw as a user that owns nothing.
-    fn find(&self, delivery: &Delivery) -> Next<Stage> {
+    fn find(&self, delivery: &Delivery) -> Next<Self> {
         let local = OsString::from_vec(delivery.local.clone());
         let start = || -> Result<Child<Stage>, io::Error> {
             let (output, write) = pool::output_pipe()?;
@@ -200,9 +237,16 @@ impl Lspawn {
         }
     }
 
+    /// Goes on with an assignment, after a question to inlookup where there is one.
+    fn deliver(&mut self, number: u16, delivery: &Delivery, entry: Entry) -> Next<Self> {
+        if self.owners.ask(number, delivery, &entry) {
+            return Next::Wait(entry);
+        }
+        self.start(delivery, &entry, Known::default())
+    }
+
     /// Starts qmail-local as the recipient, or vdelivermail as an account that is a user.
-    fn deliver(&mut self, delivery: &Delivery, entry: &Entry) -> Next<Stage> {
-        let known = self.owners.of(delivery, entry);
+    fn start(&self, delivery: &Delivery, entry: &Entry, known: Known) -> Next<Self> {
         let program = if known.own.is_some() { "vdelivermail" } else { "qmail-local" };
         let (uid, gid) = known.own.unwrap_or((Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));
         if uid.is_root() {

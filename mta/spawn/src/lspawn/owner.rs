@@ -6,27 +6,22 @@
 //! user. When inlookup does not answer, nothing is handed on and the delivery runs as the domain's
 //! user: vdelivermail asks again, and defers when it cannot tell either.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
 
 use assign::Entry;
-use lookup::mail::{Client, handed};
+use lookup::mail::handed;
 use unix::clock::Deadline;
+use unix::wait::Interest;
 use unix::{Gid, Uid};
 
+use super::lookups::Lookups;
 use crate::request::Delivery;
-
-/// How long one question may hold up the other deliveries.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long nobody asks after a question was not answered.
-const PAUSE: Duration = Duration::from_secs(5);
 
 /// The one who asks.
 #[derive(Debug)]
 pub(super) struct Owners {
-    client: Client,
+    lookups: Lookups,
     extensions: bool,
-    silent_until: Option<Deadline>,
 }
 
 /// What is known about a recipient that is an account.
@@ -40,29 +35,55 @@ pub(super) struct Known {
 
 impl Owners {
     /// `extensions`: `user-anything` is `user` (QMAIL_EXT).
-    pub(super) fn new(socket: PathBuf, extensions: bool) -> Self {
-        Self { client: Client::new(&socket, PATIENCE), extensions, silent_until: None }
+    pub(super) fn new(lookups: Lookups, extensions: bool) -> Self {
+        Self { lookups, extensions }
     }
 
-    /// What is known about the recipient; nothing for recipients that are no accounts.
-    pub(super) fn of(&mut self, delivery: &Delivery, entry: &Entry) -> Known {
-        if !is_virtual(delivery, entry) || self.silent_until.is_some_and(|d| !d.passed()) {
-            return Known::default();
+    /// Asks about the recipient of delivery `number`. False: there is nothing to ask, or nobody.
+    pub(super) fn ask(&mut self, number: u16, delivery: &Delivery, entry: &Entry) -> bool {
+        if !is_virtual(delivery, entry) {
+            return false;
         }
-        let address = [&entry.ext[..], b"@", &delivery.domain].concat().to_ascii_lowercase();
-        match self.client.mailbox_or_base(&address, self.extensions) {
-            Ok(found) => {
-                self.silent_until = None;
-                let answer = handed::hand(&address, found.as_ref());
-                let own = found.filter(|m| !m.alias_only && m.uid.as_raw() != entry.uid);
-                Known { own: own.map(|m| (m.uid, m.gid)), answer }
-            }
-            Err(_) => {
-                self.silent_until = Some(Deadline::after(PAUSE));
-                Known::default()
-            }
-        }
+        let address = address(delivery, entry);
+        let base = base(&address).filter(|_| self.extensions);
+        self.lookups.ask(number, address, base)
     }
+
+    /// What to wait for while questions are out.
+    pub(super) fn watched(&self) -> Option<(BorrowedFd<'_>, Interest)> {
+        self.lookups.watched()
+    }
+
+    /// When to look even if nothing came.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.lookups.deadline()
+    }
+
+    /// The deliveries that can go on.
+    pub(super) fn look(&mut self) -> Vec<u16> {
+        self.lookups.look()
+    }
+
+    /// What is known about the recipient of a delivery that [`Owners::look`] named.
+    pub(super) fn known(&mut self, number: u16, delivery: &Delivery, entry: &Entry) -> Known {
+        let Ok(found) = self.lookups.take(number) else {
+            return Known::default();
+        };
+        let answer = handed::hand(&address(delivery, entry), found.as_ref());
+        let own = found.filter(|m| !m.alias_only && m.uid.as_raw() != entry.uid);
+        Known { own: own.map(|m| (m.uid, m.gid)), answer }
+    }
+}
+
+fn address(delivery: &Delivery, entry: &Entry) -> Vec<u8> {
+    [&entry.ext[..], b"@", &delivery.domain].concat().to_ascii_lowercase()
+}
+
+/// `user@domain` of `user-anything@domain`.
+fn base(address: &[u8]) -> Option<Vec<u8>> {
+    let at = address.iter().rposition(|&b| b == b'@')?;
+    let dash = address[..at].iter().position(|&b| b == b'-')?;
+    Some([&address[..dash], &address[at..]].concat())
 }
 
 /// qmail-send puts the domain and a dash before the local parts of a virtual domain.

@@ -5,6 +5,7 @@
 
 pub mod grammar;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -109,16 +110,21 @@ struct Rspawn {
 
 impl Spawner for Rspawn {
     type Stage = ();
+    type Waiting = Infallible;
 
-    fn begin(&mut self, delivery: &Delivery) -> Next<()> {
+    fn begin(&mut self, _: u16, delivery: &Delivery) -> Next<Self> {
         match self.start(delivery) {
             Ok(child) => Next::Run(child),
             Err(e) => Next::Done(could_not_start(&self.settings.remote, &e)),
         }
     }
 
-    fn ended(&mut self, _: &Delivery, ended: Ended<()>) -> Next<()> {
+    fn ended(&mut self, _: u16, _: &Delivery, ended: Ended<()>) -> Next<Self> {
         Next::Done(report(ended.ending, &ended.output, ended.truncated))
+    }
+
+    fn go_on(&mut self, _: u16, _: &Delivery, waiting: Infallible) -> Next<Self> {
+        match waiting {}
     }
 }
 

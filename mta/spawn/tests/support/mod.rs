@@ -135,6 +135,16 @@ impl Spawner {
         }
     }
 
+    /// Is there a report that nobody has asked for yet?
+    pub fn has_report(&mut self) -> bool {
+        while let Ok(bytes) = self.bytes.try_recv() {
+            for report in self.decoder.take(&bytes) {
+                self.reports.insert(report.number, ('?', String::new()));
+            }
+        }
+        !self.reports.is_empty()
+    }
+
     /// One request and its report.
     #[track_caller]
     pub fn deliver(&mut self, request: &Request) -> (char, String) {
