@@ -20,7 +20,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod chain;
 pub mod envdir;
 pub mod fghack;
 pub mod fifo;
@@ -41,3 +40,5 @@ pub mod svscanboot;
 pub mod svstat;
 pub mod tai64n;
 pub mod waitfor;
+
+pub use program::chain;

@@ -15,6 +15,7 @@
 //! many programs; each is a [`Program`] in one table, and `EXECUTABLE --list-programs` prints that
 //! table so that installation makes its links from it.
 
+pub mod chain;
 mod dispatch;
 pub mod env_directory;
 mod layout;

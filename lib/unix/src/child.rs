@@ -99,6 +99,23 @@ pub fn ended() -> io::Result<Option<Pid>> {
 /// # Errors
 /// There is no copy: fork failed, or this process has more than one thread.
 pub fn run_in_copy(input: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    run_beside(|| {
+        let group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        // SAFETY: plain dup2; descriptor 0 is the child's input by contract of this function.
+        if group.is_err() || unsafe { libc::dup2(input.as_raw_fd(), 0) } < 0 {
+            return 111;
+        }
+        body()
+    })
+}
+
+/// Runs `body` in a copy of this process, in the same process group and with the same descriptors: what
+/// goes on beside the program that this process will become. The code it returns is the child's exit
+/// code; 101 when it panics.
+///
+/// # Errors
+/// As [`run_in_copy`].
+pub fn run_beside(body: impl FnOnce() -> u8) -> io::Result<Pid> {
     // One link for each thread, beside `.` and the entry in the parent.
     if std::fs::metadata("/proc/self/task")?.nlink() != 3 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "more than one thread"));
@@ -115,11 +132,6 @@ pub fn run_in_copy(input: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> io::Resu
     }
     // Nothing may get out of here into the code of the parent, a panic included.
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-        // SAFETY: plain dup2; descriptor 0 is the child's input by contract of this function.
-        if group.is_err() || unsafe { libc::dup2(input.as_raw_fd(), 0) } < 0 {
-            return 111;
-        }
         let code = body();
         let _ = io::stdout().flush();
         code

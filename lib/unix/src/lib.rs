@@ -13,12 +13,13 @@
 //! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
 //! - [`signals`]: signals as bytes on a descriptor;
 //! - [`socket`]: Unix sockets, peer credentials, inherited listeners;
+//! - [`dial`]: TCP connections made with a deadline;
 //! - [`wait`]: `poll` with deadlines;
 //! - [`child`]: fork, exec and what became of the child;
 //! - [`process`]: processes that are not our children;
 //! - [`lock`]: whole-file locks;
 //! - [`notify`]: telling a service manager that we are ready;
-//! - [`resolve`]: names of addresses;
+//! - [`resolve`]: names of addresses and addresses of names;
 //! - [`host`]: what the kernel knows about this process and this host;
 //! - [`title`]: what ps(1) shows of this process;
 //! - [`clock`]: the two clocks, read here and passed on as values.
@@ -29,6 +30,7 @@
 pub mod buffered;
 pub mod child;
 pub mod clock;
+pub mod dial;
 pub mod durable;
 pub mod fd;
 pub mod guest;

@@ -119,6 +119,21 @@ pub fn send_quietly(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
 }
 
+/// Sends what fits now, even on a blocking socket; a peer that is gone is an error (EPIPE).
+///
+/// # Errors
+/// As send(2): `WouldBlock` when nothing fits, ENOTSOCK when it is no socket.
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    Ok(send(socket.as_fd().as_raw_fd(), bytes, flags)?)
+}
+
+/// Tells the other end of a connection that nothing more will come. Does nothing where that cannot be
+/// said: no socket, or no connection any more.
+pub fn finish_sending(socket: impl AsFd) {
+    let _ = nix::sys::socket::shutdown(socket.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Write);
+}
+
 /// Receives what is there; 0 at the end.
 ///
 /// # Errors

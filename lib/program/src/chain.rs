@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use program::{Environment, Exit, Invocation};
+use unix::Errno;
 use unix::child::Launch;
+
+use crate::{Environment, Exit, Invocation};
 
 /// Where programs are looked for when PATH is not set.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -14,14 +16,18 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// The fixed words of the daemontools family for errors that scripts compare.
 #[must_use]
 pub fn phrase(error: &io::Error) -> String {
-    let known = match error.raw_os_error() {
-        Some(libc::ENOENT) => "file does not exist",
-        Some(libc::EACCES) => "access denied",
-        Some(libc::ENXIO) => "device not configured",
-        Some(libc::EAGAIN) => "temporary failure",
+    let known = match number(error) {
+        Some(Errno::ENOENT) => "file does not exist",
+        Some(Errno::EACCES) => "access denied",
+        Some(Errno::ENXIO) => "device not configured",
+        Some(Errno::EAGAIN) => "temporary failure",
         _ => return error.to_string(),
     };
     known.to_owned()
+}
+
+fn number(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
 }
 
 /// The places where `program` may be, in order: itself when it has a slash, else every element of PATH.
@@ -40,17 +46,31 @@ fn candidates(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
 /// error ends the search.
 #[must_use]
 pub fn replace(argv: &[OsString], environment: &Environment, path: Option<&OsStr>) -> io::Error {
-    let mut remembered = io::Error::from_raw_os_error(libc::ENOENT);
+    replace_with(argv, environment, path, Ok)
+}
+
+/// As [`replace`], for a program that is to have more than arguments and an environment: `prepare` completes each launch.
+#[must_use]
+pub fn replace_with(
+    argv: &[OsString],
+    environment: &Environment,
+    path: Option<&OsStr>,
+    prepare: impl Fn(Launch) -> io::Result<Launch>,
+) -> io::Error {
+    let mut remembered = io::Error::from(Errno::ENOENT);
     let Some((program, args)) = argv.split_first() else { return remembered };
     if program.is_empty() {
         return remembered;
     }
     for candidate in candidates(program, path) {
         let launch = Launch::new(candidate).arg0(program).args(args).env_exactly(environment.to_vec());
-        let error = launch.replace();
-        match error.raw_os_error() {
-            Some(libc::ENOENT) => {}
-            Some(libc::EACCES | libc::EPERM | libc::EISDIR) => remembered = error,
+        let error = match prepare(launch) {
+            Ok(launch) => launch.replace(),
+            Err(e) => return e,
+        };
+        match number(&error) {
+            Some(Errno::ENOENT) => {}
+            Some(Errno::EACCES | Errno::EPERM | Errno::EISDIR) => remembered = error,
             _ => return error,
         }
     }
