@@ -8,11 +8,20 @@
 //!
 //! - [`tcpserver`]: the server; its bookkeeping, log lines and variables are pure;
 //! - [`tcp_env`]: what has to be asked about a client before its program starts;
-//! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one.
+//! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one;
+//! - [`tcpclient`]: the other side, and [`questions`]: small programs that connect, ask and print the answer;
+//! - [`beside`], [`filters`], [`argv0`]: around a program or its data; [`crlf`] is their pure part, [`relay`] their driver.
 
 #![forbid(unsafe_code)]
 
+pub mod argv0;
+pub mod beside;
+pub mod crlf;
+pub mod filters;
+pub mod questions;
+pub mod relay;
 pub mod rules;
 pub mod tcp_env;
+pub mod tcpclient;
 pub mod tcprules;
 pub mod tcpserver;

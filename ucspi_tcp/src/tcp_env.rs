@@ -117,7 +117,8 @@ fn connection() -> Option<(SocketAddr, SocketAddr)> {
     Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
 }
 
-fn ask(peers: Peers, lookups: Lookups, environment: &mut Environment) {
+/// Asks what is to be looked up and sets the variables of the answers.
+pub(crate) fn ask(peers: Peers, lookups: Lookups, environment: &mut Environment) {
     let mapped = matches!(peers.remote, SocketAddr::V6(_));
     let mut set = |name: &str, value: &str| {
         environment.set(format!("TCP{name}"), value);

@@ -152,7 +152,8 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-fn port_number(port: &str) -> io::Result<u16> {
+/// A port by number or by its name in the services file.
+pub(crate) fn port_number(port: &str) -> io::Result<u16> {
     if let Ok(number) = port.parse() {
         return Ok(number);
     }

@@ -8,7 +8,7 @@ use program::Environment;
 const MAX_SHOWN: usize = 100;
 
 /// Variables that describe a connection: an earlier server's values must not survive.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "PROTO",
     "TCPLOCALIP",
     "TCPLOCALPORT",
@@ -28,6 +28,7 @@ const VARIABLES: [&str; 19] = [
     "TCPPARANOID",
     "TCP6PARANOID",
     "UNIXLOCALPATH",
+    "UNIXREMOTEPATH",
 ];
 
 /// A TCP connection.
@@ -97,6 +98,13 @@ pub fn describe_unix(path: &std::path::Path, environment: &mut Environment) {
     forget(environment);
     environment.set("PROTO", "UNIX");
     environment.set("UNIXLOCALPATH", path.as_os_str());
+}
+
+/// Sets the variables of a client of a Unix socket.
+pub fn describe_unix_client(path: &std::path::Path, environment: &mut Environment) {
+    forget(environment);
+    environment.set("PROTO", "UNIX");
+    environment.set("UNIXREMOTEPATH", path.as_os_str());
 }
 
 fn forget(environment: &mut Environment) {

@@ -1,0 +1,164 @@
+//! What tcpclient is told at its start.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use program::{Environment, Exit, Invocation, Loader, Parsed, Source};
+use unix::dial;
+use unix::resolve::Family;
+
+use super::DEFAULT_VERBOSITY;
+use super::connect::{How, Target};
+use crate::tcpserver::settings::{Lookups, Verbosity};
+
+/// The longest wait that can be asked for, seconds.
+const MAX_WAIT: u64 = 86_400;
+
+/// The settings.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whom to connect to.
+    pub target: Target,
+    /// In which way.
+    pub how: How,
+    /// What to run; empty: copy.
+    pub command: Vec<OsString>,
+    /// How much to print.
+    pub verbosity: Verbosity,
+    /// TCP_NODELAY?
+    pub no_delay: bool,
+    /// TCPLOCALHOST.
+    pub local_host: Option<String>,
+    /// Lookups.
+    pub lookups: Lookups,
+    /// Without a program: how long nothing may move.
+    pub idle: Option<Duration>,
+    /// The environment for the program.
+    pub environment: Environment,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// The exit code to end with.
+pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
+    let parsed = invocation.parse()?;
+    let mut loader = Loader::new(&invocation.environment);
+    let (target, command) = operands(&parsed, &mut loader);
+    let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
+    let wait = Duration::from_secs(loader.number("ident_timeout", option("t"), 26, 1..=3600));
+    let port = loader.number("local_port", option("p"), 0, 0..=65_535);
+    let idle = parsed.value("a").map(|_| {
+        let seconds = loader.number("data_timeout", option("a"), 1, 1..=MAX_WAIT);
+        Duration::from_secs(seconds)
+    });
+    let how = how(&parsed, u16::try_from(port).unwrap_or(0), &mut loader);
+    // In each pair the last one counts.
+    let last = |on: &str, off: &str, default: bool| {
+        parsed.in_order().filter(|(o, _)| *o == on || *o == off).last().map_or(default, |(o, _)| o == on)
+    };
+    let local_host = parsed.value("l").map(|l| l.to_string_lossy().into_owned());
+    let lookups = Lookups {
+        host: last("h", "H", true),
+        paranoid: false,
+        info: last("r", "R", true).then_some(wait),
+        local_host: local_host.is_none(),
+    };
+    let verbosity = match parsed.in_order().filter(|(o, _)| ["q", "Q", "v"].contains(o)).last() {
+        Some(("q", _)) => Verbosity::Quiet,
+        Some(("v", _)) => Verbosity::Status,
+        _ => DEFAULT_VERBOSITY,
+    };
+    let settings = Settings {
+        target,
+        how,
+        command,
+        verbosity,
+        no_delay: last("D", "d", false),
+        local_host,
+        lookups,
+        idle,
+        environment: invocation.environment.clone(),
+    };
+    loader.show("target", format_args!("{:?}", settings.target), "operand");
+    loader.show("lookups", format_args!("{:?}", settings.lookups), "options -h -r -l");
+    loader.show("timeouts", format_args!("{:?}", settings.how.patience), "option -T");
+    invocation.finish(loader, settings, Exit::PERMANENT)
+}
+
+fn operands(parsed: &Parsed, loader: &mut Loader<'_>) -> (Target, Vec<OsString>) {
+    let first = &parsed.operands[0];
+    if first.as_encoded_bytes().starts_with(b"/") {
+        return (Target::Unix(PathBuf::from(first)), parsed.operands[1..].to_vec());
+    }
+    if parsed.operands.len() < 2 {
+        loader.problem("missing operand: a host needs a port");
+    }
+    let text = |o: &OsString| o.to_string_lossy().into_owned();
+    let port = parsed.operands.get(1).map(text).unwrap_or_default();
+    (Target::Tcp { host: text(first), port }, parsed.operands.get(2..).unwrap_or_default().to_vec())
+}
+
+fn how(parsed: &Parsed, port: u16, loader: &mut Loader<'_>) -> How {
+    let mut how = How { hosts: parsed.value("e").map(PathBuf::from), ..How::default() };
+    if let Some(text) = parsed.value("T") {
+        match patience(text, how.patience) {
+            Some(patience) => how.patience = patience,
+            None => loader.problem(format_args!(
+                "option -T: {}: expected seconds, or seconds+seconds, from 1 to {MAX_WAIT}",
+                text.display()
+            )),
+        }
+    }
+    how.family = match parsed.in_order().filter(|(o, _)| ["4", "6"].contains(o)).last() {
+        Some(("4", _)) => Family::V4,
+        Some(("6", _)) => Family::V6,
+        _ => Family::Any,
+    };
+    how.from.port = port;
+    if let Some(text) = parsed.value("i") {
+        match text.to_str().and_then(|t| if t == "0" { Some(None) } else { t.parse().ok().map(Some) }) {
+            Some(ip) => how.from = dial::From { ip, port },
+            None => loader.problem(format_args!("option -i: {}: expected an address", text.display())),
+        }
+    }
+    if let Some(name) = parsed.value("I") {
+        match dial::interface(&name.to_string_lossy()) {
+            Ok(number) => how.interface = number,
+            Err(e) => loader.problem(format_args!("option -I: {}: {e}", name.display())),
+        }
+    }
+    how
+}
+
+/// `x`, `x+y` or `+y`.
+fn patience(text: &OsStr, default: [Duration; 2]) -> Option<[Duration; 2]> {
+    let seconds = |text: &str, default| match text {
+        "" => Some(default),
+        _ => {
+            let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())??;
+            (1..=MAX_WAIT).contains(&number).then(|| Duration::from_secs(number))
+        }
+    };
+    let text = text.to_str().filter(|t| !t.is_empty() && *t != "+")?;
+    let (first, second) = text.split_once('+').unwrap_or((text, ""));
+    Some([seconds(first, default[0])?, seconds(second, default[1])?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_rounds() {
+        let read =
+            |text: &str| patience(OsStr::new(text), How::default().patience).map(|p| p.map(|d| d.as_secs()));
+        assert_eq!(read("10"), Some([10, 58]));
+        assert_eq!(read("10+20"), Some([10, 20]));
+        assert_eq!(read("+20"), Some([2, 20]));
+        for bad in ["", "+", "x", "1+x", "0", "1+0", "1+2+3", "-1", "99999999"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}
