@@ -175,7 +175,8 @@ fn main(invocation: &Invocation) -> Exit {
     let directory = std::env::current_dir().unwrap_or_default();
     let now = unix::clock::unix_seconds();
     let (to, sent) = if settings.syslog {
-        let message = settings.report.syslog(&directory, unix::clock::calendar_time(now, false));
+        let message =
+            settings.report.syslog(&directory, unix::clock::calendar_time(now.cast_signed(), false));
         (LOG_SOCKET.to_owned(), to_syslog(&message))
     } else {
         let message = settings.report.datagram(&unix::host::name(), &directory, now);

@@ -30,5 +30,8 @@ program::main!(
         svscanboot::PROGRAM,
         waitfor::PROGRAM,
         inotify::PROGRAM,
+        tai64n::TAI64NUNIX_PROGRAM,
+        tai64n::TAI64N2TAI_PROGRAM,
+        tai64n::TAI2TAI64N_PROGRAM,
     ]
 );

@@ -88,11 +88,11 @@ pub struct CalendarTime {
     pub offset: i64,
 }
 
-/// The calendar time of these seconds since 1970, in UTC or in the time zone of this process; `None` when no
+/// The calendar time of these seconds since (negative: before) 1970, in UTC or in the time zone of this process; `None` when no
 /// calendar reaches that far.
 #[must_use]
-pub fn calendar_time(unix_seconds: u64, utc: bool) -> Option<CalendarTime> {
-    let seconds = libc::time_t::try_from(unix_seconds).ok()?;
+pub fn calendar_time(unix_seconds: i64, utc: bool) -> Option<CalendarTime> {
+    let seconds: libc::time_t = unix_seconds;
     // SAFETY: an all-zero tm is a valid value of the plain C structure.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both functions read one time_t and write one tm, both of which live here. localtime_r
