@@ -18,6 +18,8 @@ pub mod argv0;
 pub mod beside;
 pub mod crlf;
 pub mod filters;
+pub mod networks;
+pub mod proxy;
 pub mod questions;
 pub mod relay;
 pub mod rules;

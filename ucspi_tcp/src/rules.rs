@@ -1,9 +1,8 @@
 //! What a rules database says about a client.
 //!
 //! A value is a sequence of NUL-terminated items: `D` denies, `+NAME=value` sets a variable, `-NAME` removes
-//! one. The first key that is found counts: the address, then IPv4 prefixes that end in a dot, the longest
-//! first, then CIDR networks, the longest prefix first, then the empty key. Without a record the client is
-//! allowed.
+//! one. The first key that is found counts, nothing is merged: see [`keys`] for their order. Without a record
+//! the client is allowed.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -82,24 +81,55 @@ impl Verdict {
     }
 }
 
-/// The keys under which an address may be found, in the order in which they count.
+/// A client, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// Its name (TCPREMOTEHOST).
+    pub host: Option<&'a str>,
+    /// Its user (TCPREMOTEINFO).
+    pub info: Option<&'a str>,
+}
+
+/// The keys under which a client may be found, in the order in which they count: `info@ip`, `info@=host`,
+/// `ip`, `=host`, IPv4 prefixes that end in a dot (the longest first), networks (the longest first),
+/// `=.suffix` of the name (the longest first), `=` for whoever has a name, and the empty key.
+///
+/// An IPv6 address is looked for in its long form, then in its short one; an IPv4 address in IPv6 form is
+/// that IPv4 address.
 #[must_use]
-pub fn keys(ip: IpAddr) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    match ip {
-        IpAddr::V4(v4) => {
-            let text = v4.to_string();
-            keys.push(text.clone().into_bytes());
+pub fn keys(who: Who<'_>) -> Vec<Vec<u8>> {
+    let ip = who.ip.map(|ip| ip.to_canonical());
+    // Databases may hold names in any case, and so may the DNS.
+    let lower = who.host.map(str::to_ascii_lowercase).filter(|lower| who.host != Some(lower));
+    let hosts: Vec<&str> = who.host.into_iter().chain(lower.as_deref()).collect();
+    let addresses = match ip {
+        None => Vec::new(),
+        Some(IpAddr::V4(v4)) => vec![v4.to_string()],
+        Some(IpAddr::V6(v6)) => vec![expanded(v6), v6.to_string()],
+    };
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    if let Some(info) = who.info {
+        keys.extend(addresses.iter().map(|ip| format!("{info}@{ip}").into_bytes()));
+        keys.extend(hosts.iter().map(|host| format!("{info}@={host}").into_bytes()));
+    }
+    keys.extend(addresses.iter().map(|ip| ip.clone().into_bytes()));
+    keys.extend(hosts.iter().map(|host| format!("={host}").into_bytes()));
+    if let Some(ip) = ip {
+        if let (IpAddr::V4(_), Some(text)) = (ip, addresses.first()) {
             let dots: Vec<usize> = text.match_indices('.').map(|(at, _)| at).collect();
             keys.extend(dots.iter().rev().map(|&at| text.as_bytes()[..=at].to_vec()));
         }
-        IpAddr::V6(v6) => {
-            keys.push(expanded(v6).into_bytes());
-            keys.push(v6.to_string().into_bytes());
-        }
+        let bits = bits(ip);
+        keys.extend((0..=bits.len()).rev().map(|length| network_key(ip, &bits[..length])));
     }
-    let bits = bits(ip);
-    keys.extend((1..=bits.len()).rev().map(|length| network_key(ip, &bits[..length])));
+    if let Some(host) = who.host {
+        for (at, _) in host.match_indices('.') {
+            keys.extend(hosts.iter().map(|host| format!("={}", &host[at..]).into_bytes()));
+        }
+        keys.push(b"=".to_vec());
+    }
     keys.push(Vec::new());
     keys
 }
@@ -127,15 +157,15 @@ pub fn expanded(v6: std::net::Ipv6Addr) -> String {
     v6.segments().map(|s| format!("{s:04x}")).join(":")
 }
 
-/// Looks an address up; `find` asks the database.
+/// Looks a client up; `find` asks the database.
 ///
 /// # Errors
 /// The database cannot be read.
 pub fn look_up<E>(
-    ip: IpAddr,
+    who: Who<'_>,
     find: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<Option<(Vec<u8>, Verdict)>, E> {
-    for key in keys(ip) {
+    for key in keys(who) {
         if let Some(value) = find(&key)? {
             return Ok(Some((key, Verdict::decode(&value))));
         }
@@ -149,9 +179,13 @@ mod tests {
     use proptest::prelude::*;
     use std::convert::Infallible;
 
-    fn found(rules: &[&str], ip: &str) -> Option<String> {
+    fn found_as(rules: &[&str], who: Who<'_>) -> Option<String> {
         let find = |key: &[u8]| Ok::<_, Infallible>(rules.iter().any(|r| r.as_bytes() == key).then(Vec::new));
-        look_up(ip.parse().unwrap(), find).unwrap().map(|(key, _)| String::from_utf8(key).unwrap())
+        look_up(who, find).unwrap().map(|(key, _)| String::from_utf8(key).unwrap())
+    }
+
+    fn found(rules: &[&str], ip: &str) -> Option<String> {
+        found_as(rules, Who { ip: Some(ip.parse().unwrap()), ..Who::default() })
     }
 
     #[test]
@@ -161,12 +195,44 @@ mod tests {
         assert_eq!(found(&rules, "1.2.3.5").unwrap(), "1.2.3.", "prefixes before networks");
         assert_eq!(found(&rules, "1.9.9.9").unwrap(), "1.");
         assert_eq!(found(&rules, "2.0.0.1").unwrap(), "");
+        assert_eq!(found(&rules, "::ffff:1.2.3.4").unwrap(), "1.2.3.4", "one client, one form");
         assert_eq!(found(&["_0000101"], "10.1.2.3").unwrap(), "_0000101");
         assert_eq!(found(&["_0000101", "_00001010"], "10.1.2.3").unwrap(), "_00001010", "longest first");
         assert_eq!(found(&["1."], "2001:db8::1"), None);
         assert_eq!(found(&["2001:0db8:0000:0000:0000:0000:0000:0001"], "2001:db8::1").unwrap().len(), 39);
         assert_eq!(found(&["2001:db8::1"], "2001:db8::1").unwrap(), "2001:db8::1");
         assert_eq!(found(&["^0010000000000001"], "2001:db8::1").unwrap().len(), 17);
+        assert_eq!(found(&["_", "^", ""], "1.2.3.4").unwrap(), "_", "all of IPv4");
+        assert_eq!(found(&["_", ""], "::1").unwrap(), "");
+    }
+
+    #[test]
+    fn names_and_users_have_their_places_in_the_order() {
+        let ip = Some("1.2.3.4".parse().unwrap());
+        let who = Who { ip, host: Some("A.Example.COM"), info: Some("jane") };
+        let mut rules = vec![
+            "jane@1.2.3.4",
+            "jane@=a.example.com",
+            "1.2.3.4",
+            "=a.example.com",
+            "1.2.3.",
+            "1.2.",
+            "1.",
+            "_00000001000000100000001100000100",
+            "_0",
+            "=.example.com",
+            "=.com",
+            "=",
+            "",
+        ];
+        while let Some(first) = rules.first() {
+            assert_eq!(found_as(&rules, who).as_deref(), Some(*first));
+            rules.remove(0);
+        }
+        let names = ["jane@1.2.3.4", "jane@=a.example.com", "=a.example.com", "=.example.com", "="];
+        assert_eq!(found_as(&names, Who { ip, ..Who::default() }), None, "without a name, no rule by name");
+        assert_eq!(found_as(&["="], Who { ip, host: None, info: Some("jane") }), None);
+        assert_eq!(found_as(&["="], Who { ip: None, ..who }).as_deref(), Some("="));
     }
 
     #[test]

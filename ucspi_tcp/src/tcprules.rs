@@ -6,7 +6,7 @@ use std::path::Path;
 
 use program::{Exit, ExitCodeDoc, Invocation, Operands, Place, Program, Spec, Variable};
 
-use crate::rules::{Verdict, bits, expanded, look_up, network_key};
+use crate::rules::{Verdict, Who, bits, expanded, look_up, network_key};
 
 /// Largest rules text.
 const MAX_INPUT: usize = 256 << 20;
@@ -27,8 +27,12 @@ Reads rules from its input and replaces the database at once when all of them ar
 address:allow or address:deny, followed by any number of ,NAME=\"value\" (the quote is any character that stands on both sides) \
 and ,!NAME, which removes the variable. Empty lines and lines that begin with # are skipped.
 
-The address is an IPv4 or IPv6 address, an IPv4 prefix that ends in a dot, a range in the last number of either \
-(1.2.3.37-53, 10.2-3.), a network (10.0.0.0/8), or nothing, which is everybody. The temporary file of older versions is not needed; the operand is accepted.",
+The address is an IPv4 or IPv6 address, an IPv4 prefix that ends in a dot, a range in one number of either \
+(1.2.3.37-53, 10.2-3.), a network (10.0.0.0/8, 2001:db8::/32), a name (=mail.example.com), the end of names (=.example.com), = for whoever has a name, \
+a user at an address or a name (jane@10.0.0.1, jane@=mail.example.com), or nothing, which is everybody. The most special rule counts alone; nothing is merged.
+
+The database is the one that other ucspi-tcp programs read, and theirs is read here; only networks and removals (,!NAME) are beyond them. \
+The temporary file of older versions is not needed; the operand is accepted. tcpserver sees a new database at the next connection.",
     ..Spec::EMPTY
 };
 
@@ -39,13 +43,17 @@ pub static TCPRULESCHECK: Spec = Spec {
     section: 1,
     place: Place::Bin,
     operands: Operands { synopsis: "rules.cdb", min: 1, max: Some(1) },
-    variables: &[Variable { name: "TCPREMOTEIP", help: "The address." }],
+    variables: &[
+        Variable { name: "TCPREMOTEIP", help: "The address." },
+        Variable { name: "TCPREMOTEHOST", help: "The name, when there is one." },
+        Variable { name: "TCPREMOTEINFO", help: "The user, when there is one." },
+    ],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "printed" },
         ExitCodeDoc { code: 100, meaning: "wrong usage, or TCPREMOTEIP is no address" },
         ExitCodeDoc { code: 111, meaning: "the database cannot be read" },
     ],
-    description: "Prints the rule that counts for TCPREMOTEIP, the variables it sets and removes, and allow or deny.",
+    description: "Prints the rule that counts for a client, the variables it sets and removes, and allow or deny.",
     ..Spec::EMPTY
 };
 
@@ -95,28 +103,61 @@ fn name(text: &[u8]) -> Option<Vec<u8>> {
 
 fn address_keys(address: &[u8]) -> Option<Vec<Vec<u8>>> {
     let text = std::str::from_utf8(address).ok()?;
-    if text.contains([' ', '\t']) {
+    if text.contains([' ', '\t', '\0']) {
         return None;
+    }
+    if let Some((info, ip)) = text.rsplit_once('@') {
+        return match plain_address(ip) {
+            Some(ip) => Some(vec![format!("{info}@{ip}").into_bytes()]),
+            // What has a colon must be an IPv6 address, or nobody would ever be found under it.
+            None => (!ip.contains(':')).then(|| vec![address.to_vec()]),
+        };
+    }
+    if text.starts_with('=') || text.contains('=') {
+        return Some(vec![address.to_vec()]);
     }
     if let Some((ip, length)) = text.split_once('/') {
         let (ip, length): (IpAddr, usize) = (ip.parse().ok()?, length.parse().ok()?);
-        let bits = bits(ip);
-        let key = match length {
-            0 => Vec::new(),
-            _ => network_key(ip, bits.get(..length)?),
-        };
-        return Some(vec![key]);
+        return Some(vec![network(ip, length)?]);
     }
-    if let Ok(IpAddr::V6(v6)) = text.parse() {
-        return Some(vec![expanded(v6).into_bytes()]);
+    if let Some(ip) = plain_address(text) {
+        return Some(vec![ip.into_bytes()]);
     }
-    let Some((before, range)) = text.split_once('-').filter(|(b, _)| !b.contains(['@', '='])) else {
-        return Some(vec![address.to_vec()]);
+    if text.contains(':') {
+        return None;
+    }
+    match text.split_once('-') {
+        Some((before, after)) => range(before, after),
+        None => Some(vec![address.to_vec()]),
+    }
+}
+
+/// The form of a whole address in keys; `None` when the text is none.
+fn plain_address(text: &str) -> Option<String> {
+    match text.parse::<IpAddr>().ok()?.to_canonical() {
+        IpAddr::V4(v4) => Some(v4.to_string()),
+        IpAddr::V6(v6) => Some(expanded(v6)),
+    }
+}
+
+/// The key of a network; `None` when the length does not fit the address.
+fn network(ip: IpAddr, length: usize) -> Option<Vec<u8>> {
+    let canonical = ip.to_canonical();
+    // A network of IPv4 addresses in IPv6 form: clients are looked up by their IPv4 form.
+    let length = if canonical == ip { Some(length) } else { length.checked_sub(96) }?;
+    Some(network_key(canonical, bits(canonical).get(..length)?))
+}
+
+/// `1.2.3.37` and `53`, or `10.2` and `3.`: one key for each number between; missing numbers are 0.
+fn range(before: &str, after: &str) -> Option<Vec<Vec<u8>>> {
+    let number = |text: &str| -> Option<u64> {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        if text.is_empty() { Some(0) } else { text.parse().ok().filter(|_| digits) }
     };
     let (start, low) = before.rfind('.').map_or(("", before), |dot| before.split_at(dot + 1));
-    let (high, dot) = range.strip_suffix('.').map_or((range, ""), |high| (high, "."));
-    let (low, high): (u32, u32) = (low.parse().ok()?, high.parse().ok()?);
-    Some((low..=high.min(255)).map(|n| format!("{start}{n}{dot}").into_bytes()).collect())
+    let (high, end) = after.split_at(after.find('.').unwrap_or(after.len()));
+    let (low, high) = (number(low)?, number(high)?.min(255));
+    Some((low..=high).map(|n| format!("{start}{n}{end}").into_bytes()).collect())
 }
 
 /// Makes the database.
@@ -175,13 +216,16 @@ fn check(invocation: &Invocation) -> Exit {
         Err(exit) => return exit,
     };
     let path = Path::new(&parsed.operands[0]);
-    let ip =
-        invocation.environment.bytes("TCPREMOTEIP").and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok());
-    let Some(ip) = ip else {
-        invocation.complain("fatal", "variable TCPREMOTEIP: expected an address");
-        return Exit::PERMANENT;
+    let text = |name| invocation.environment.bytes(name).and_then(|v| std::str::from_utf8(v).ok());
+    let ip = match text("TCPREMOTEIP").map(str::parse) {
+        None => None,
+        Some(Ok(ip)) => Some(ip),
+        Some(Err(_)) => {
+            invocation.complain("fatal", "variable TCPREMOTEIP: expected an address");
+            return Exit::PERMANENT;
+        }
     };
-    match answer(path, ip) {
+    match answer(path, Who { ip, host: text("TCPREMOTEHOST"), info: text("TCPREMOTEINFO") }) {
         Ok(text) => match io::stdout().write_all(&text) {
             Ok(()) => Exit::OK,
             Err(_) => Exit::TEMPORARY,
@@ -193,9 +237,9 @@ fn check(invocation: &Invocation) -> Exit {
     }
 }
 
-fn answer(path: &Path, ip: IpAddr) -> Result<Vec<u8>, cdb::Error> {
+fn answer(path: &Path, who: Who<'_>) -> Result<Vec<u8>, cdb::Error> {
     let reader = cdb::Reader::open(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    let Some((key, verdict)) = look_up(ip, |key| reader.get(key))? else {
+    let Some((key, verdict)) = look_up(who, |key| reader.get(key))? else {
         return Ok(b"default:\nallow connection\n".to_vec());
     };
     let mut out = [b"rule ", key.as_slice(), b":\n"].concat();
@@ -233,10 +277,20 @@ mod tests {
             ("1.2.3.37-39:deny", &["1.2.3.37", "1.2.3.38", "1.2.3.39"], "D;"),
             ("10.2-3.:allow", &["10.2.", "10.3."], ""),
             ("1.254-999:allow", &["1.254", "1.255"], ""),
+            ("1.2-3.4:allow", &["1.2.4", "1.3.4"], ""),
+            ("5-3.:allow", &[], ""),
+            ("=A.example:allow", &["=A.example"], ""),
+            ("=x-1-9.example:deny", &["=x-1-9.example"], "D;"),
+            ("jane@1.2.3.4:allow", &["jane@1.2.3.4"], ""),
+            ("jane-1-2@=.b:allow", &["jane-1-2@=.b"], ""),
+            ("jane@2001:db8::1:deny", &["jane@2001:0db8:0000:0000:0000:0000:0000:0001"], "D;"),
+            ("::ffff:1.2.3.4:deny", &["1.2.3.4"], "D;"),
+            ("::ffff:10.0.0.0/104:deny", &["_00001010"], "D;"),
             ("10.0.0.0/6:deny", &["_000010"], "D;"),
             ("2001:db8::1:allow", &["2001:0db8:0000:0000:0000:0000:0000:0001"], ""),
             ("2001::/3:deny", &["^001"], "D;"),
-            ("0.0.0.0/0:deny", &[""], "D;"),
+            ("0.0.0.0/0:deny", &["_"], "D;"),
+            ("::/0:deny", &["^"], "D;"),
         ] {
             let want = (keys.iter().map(|&k| k.to_owned()).collect(), value.to_owned());
             assert_eq!(rule(line), Some(want), "{line}");
@@ -249,6 +303,13 @@ mod tests {
             "1.2:allow,X=\"",
             "1.2:allowed",
             "1.2.3.4/33:allow",
+            "2001:db8::/129:allow",
+            "::ffff:1.2.3.4/95:allow",
+            "2001:db8:allow",
+            "1:2:allow",
+            "jane@1:2:allow",
+            "1.2.3.a-5:allow",
+            "1.2.3.-+5:allow",
             "1.2 :allow",
             "1.2:allow,=\"x\"",
         ] {

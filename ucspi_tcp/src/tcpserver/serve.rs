@@ -247,7 +247,7 @@ impl<'a> Server<'a> {
                 Decision::Drop(format!("{} cannot be read", rules.path.display()))
             };
         };
-        match look_up(ip, |key| reader.get(key)) {
+        match look_up(crate::rules::Who { ip: Some(ip), ..Default::default() }, |key| reader.get(key)) {
             Ok(Some((_, verdict))) if verdict.deny => Decision::Deny,
             Ok(Some((_, verdict))) => Decision::Serve(verdict),
             Ok(None) => Decision::Serve(Verdict::default()),
