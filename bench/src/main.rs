@@ -49,6 +49,15 @@ enum What {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Our services killed at random for a while: none lost, none twice, nobody grows.
+    Soak {
+        /// How many services.
+        #[arg(long, default_value_t = 1000)]
+        services: usize,
+        /// For how long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// Mail and nss, one after the other.
     All,
     /// Looks names up in a loop and prints nanoseconds per call; started by `nss`.
@@ -84,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         What::Mail => run(&|| mail::run(&stage, &dir, quick)),
         What::Nss => run(&|| nss::run(&stage, &dir, quick)),
         What::Supervision { only } => run(&|| supervision::run(&stage, &dir, quick, &only)),
+        What::Soak { services, minutes } => run(&|| supervision::endure(&stage, services, minutes)),
         What::All => {
             run(&|| mail::run(&stage, &dir, quick))?;
             run(&|| nss::run(&stage, &dir, quick))

@@ -11,6 +11,7 @@ mod bed;
 mod logs;
 mod peers;
 mod services;
+mod soak;
 mod tree;
 
 use std::fmt::Write as _;
@@ -266,4 +267,15 @@ pub(crate) fn run(stage: &Path, disk: &Path, quick: bool, only: &[String]) -> an
     }
     std::fs::remove_dir_all(&memory)?;
     if wanted("B16") { unit_security(stage) } else { Ok(String::new()) }
+}
+
+/// Many services killed at random for some minutes; see [`soak`].
+pub(crate) fn endure(stage: &Path, services: usize, minutes: u64) -> anyhow::Result<String> {
+    tree::become_reaper()?;
+    let ours = Peer::ours(stage)?;
+    let memory = PathBuf::from(format!("/dev/shm/indimail-soak.{}", std::process::id()));
+    std::fs::create_dir_all(&memory)?;
+    let result = soak::run(&ours, &memory, services, minutes);
+    std::fs::remove_dir_all(&memory)?;
+    result
 }

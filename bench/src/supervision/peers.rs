@@ -42,11 +42,7 @@ impl Peer {
     pub(crate) fn all(stage: &Path) -> anyhow::Result<Vec<Self>> {
         let system = || vec![PathBuf::from("/usr/bin")];
         let all = vec![
-            Self {
-                kind: Kind::Ours,
-                name: "ours",
-                programs: vec![stage.join("usr/bin"), stage.join("usr/sbin")],
-            },
+            Self::ours(stage)?,
             Self { kind: Kind::Daemontools, name: "daemontools", programs: system() },
             Self { kind: Kind::Runit, name: "runit", programs: system() },
             Self { kind: Kind::S6, name: "s6", programs: system() },
@@ -59,6 +55,14 @@ impl Peer {
             );
         }
         Ok(all)
+    }
+
+    /// Ours alone.
+    pub(crate) fn ours(stage: &Path) -> anyhow::Result<Self> {
+        let programs = vec![stage.join("usr/bin"), stage.join("usr/sbin")];
+        let ours = Self { kind: Kind::Ours, name: "ours", programs };
+        ensure!(ours.find("svscan").exists(), "no svscan below {}; make stage", stage.display());
+        Ok(ours)
     }
 
     fn scanner_name(&self) -> &'static str {
