@@ -57,6 +57,9 @@ enum What {
         /// For how long.
         #[arg(long, default_value_t = 10)]
         minutes: u64,
+        /// Whose supervision: a peer shows that the check can fail.
+        #[arg(long, default_value = "ours")]
+        of: String,
     },
     /// Mail and nss, one after the other.
     All,
@@ -93,7 +96,7 @@ fn main() -> anyhow::Result<()> {
         What::Mail => run(&|| mail::run(&stage, &dir, quick)),
         What::Nss => run(&|| nss::run(&stage, &dir, quick)),
         What::Supervision { only } => run(&|| supervision::run(&stage, &dir, quick, &only)),
-        What::Soak { services, minutes } => run(&|| supervision::endure(&stage, services, minutes)),
+        What::Soak { services, minutes, of } => run(&|| supervision::endure(&stage, &of, services, minutes)),
         What::All => {
             run(&|| mail::run(&stage, &dir, quick))?;
             run(&|| nss::run(&stage, &dir, quick))

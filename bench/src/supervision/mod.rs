@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context;
 use logs::End;
 use peers::{LogJob, Peer};
 
@@ -270,12 +271,17 @@ pub(crate) fn run(stage: &Path, disk: &Path, quick: bool, only: &[String]) -> an
 }
 
 /// Many services killed at random for some minutes; see [`soak`].
-pub(crate) fn endure(stage: &Path, services: usize, minutes: u64) -> anyhow::Result<String> {
+pub(crate) fn endure(stage: &Path, of: &str, services: usize, minutes: u64) -> anyhow::Result<String> {
     tree::become_reaper()?;
-    let ours = Peer::ours(stage)?;
+    let peer = if of == "ours" {
+        Peer::ours(stage)?
+    } else {
+        let mut all = Peer::all(stage)?.into_iter();
+        all.find(|p| p.name == of).with_context(|| format!("--of {of}: ours, daemontools, runit or s6"))?
+    };
     let memory = PathBuf::from(format!("/dev/shm/indimail-soak.{}", std::process::id()));
     std::fs::create_dir_all(&memory)?;
-    let result = soak::run(&ours, &memory, services, minutes);
+    let result = soak::run(&peer, &memory, services, minutes);
     std::fs::remove_dir_all(&memory)?;
     result
 }

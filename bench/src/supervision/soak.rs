@@ -73,10 +73,6 @@ fn twins(peer: &Peer, scanner: i32, first: &Census) -> Vec<String> {
 pub(crate) fn run(peer: &Peer, base: &Path, services: usize, minutes: u64) -> anyhow::Result<String> {
     let bed = Bed::new(peer, base)?;
     bed.services(services, None)?;
-    for i in 0..services {
-        // Whoever takes over from a killed supervisor waits for the service that it left behind.
-        fs::write(bed.dir.join(format!("sv/s{i:04}/lock-fd")), "9\n")?;
-    }
     let scanner = bed.scan()?;
     let whole = |what: &str| {
         bed.until(what, || {
@@ -112,7 +108,7 @@ pub(crate) fn run(peer: &Peer, base: &Path, services: usize, minutes: u64) -> an
         "soak: {killed} killed in {minutes} min, {supervisors_killed} of them supervisors; {looks} looks, no service twice; {} KiB",
         last.memory
     );
-    // What a killed supervisor left behind belongs to nobody: hand it over before the stop.
+    // Every service once more, so that the stop finds each with a supervisor that started it.
     for pids in last.services.values() {
         for &pid in pids {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
