@@ -10,7 +10,7 @@
 //!
 //! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
 //! - [`status`], [`state_path`] and [`fifo`]: what both sides of a service directory share;
-//! - [`svc`], [`svstat`], [`svok`]: the operator's side;
+//! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side;
 //! - [`multilog`], [`tai64n`]: logs;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
 //! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
@@ -35,6 +35,7 @@ pub mod supervise;
 pub mod svalert;
 pub mod svc;
 pub mod svok;
+pub mod svps;
 pub mod svscan;
 pub mod svscanboot;
 pub mod svstat;

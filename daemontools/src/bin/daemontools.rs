@@ -4,7 +4,7 @@
 
 use daemontools::{
     envdir, fghack, inotify, multilog, readproctitle, setlock, setuidgid, softlimit, svalert, svc, svok,
-    svscan, svscanboot, svstat, tai64n, waitfor,
+    svps, svscan, svscanboot, svstat, tai64n, waitfor,
 };
 
 program::main!(
@@ -14,6 +14,7 @@ program::main!(
         svc::PROGRAM,
         svstat::PROGRAM,
         svok::PROGRAM,
+        svps::PROGRAM,
         svok::SVUP_PROGRAM,
         multilog::PROGRAM,
         envdir::PROGRAM,

@@ -21,6 +21,7 @@
 //! - [`notify`]: telling a service manager that we are ready;
 //! - [`resolve`]: names of addresses and addresses of names;
 //! - [`host`]: what the kernel knows about this process and this host;
+//! - [`terminal`]: is there one, and how large is it;
 //! - [`title`]: what ps(1) shows of this process;
 //! - [`clock`]: the two clocks, read here and passed on as values.
 //!
@@ -48,6 +49,7 @@ pub mod resolve;
 pub mod signals;
 pub mod socket;
 mod spawn;
+pub mod terminal;
 pub mod title;
 pub mod wait;
 
