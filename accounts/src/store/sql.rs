@@ -45,7 +45,9 @@ impl<S: Sql> SqlStore<S> {
                     Err(SqlError::Conflict(u)) => SqlError::Conflict(u),
                     Err(e) => {
                         self.0.rollback();
-                        return Err(self.give_up(e));
+                        let why = self.give_up(e);
+                        let what = "while the change was committed: it may have been made or not; look before trying again";
+                        return Err(Unavailable::new(why, what));
                     }
                 },
                 Err(e) => e,

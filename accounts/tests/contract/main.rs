@@ -1,6 +1,7 @@
 //! One suite for every store: SQLite in a file, and a real MariaDB server of our own.
 
 mod mariadb;
+mod mariadb_commit;
 mod mariadb_only;
 mod mariadb_pool;
 mod sqlite_only;

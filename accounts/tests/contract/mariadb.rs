@@ -22,6 +22,11 @@ pub(crate) fn over_tcp(server: &MariaDb, database: &str, tls: &str) -> StoreSett
     settings(&format!("127.0.0.1:{USER}:{PASSWORD}:{}:{tls}", server.port()), database)
 }
 
+/// Over TCP, through another port than the server's.
+pub(crate) fn through(port: u16, database: &str) -> StoreSettings {
+    settings(&format!("127.0.0.1:{USER}:{PASSWORD}:{port}:nossl"), database)
+}
+
 pub(crate) fn settings(line: &str, database: &str) -> StoreSettings {
     let server = MySqlServer {
         host: HostMysql::parse(line.as_bytes()).unwrap(),
