@@ -186,6 +186,9 @@ const FORMER: [&str; 18] = [
     "facility",
 ];
 
+/// What `timeout` was set to when a wait was to have no end.
+const NO_LIMIT: [&[u8]; 2] = [b"-1", b"0"];
+
 const KEYS: [&str; 11] = [
     "shell",
     "minimum_uid",
@@ -273,7 +276,13 @@ impl Reading<'_> {
                 Ok(entry) => {
                     let known = |table: &[&str]| table.iter().any(|k| k.as_bytes() == entry.key);
                     let key = entry.key.escape_ascii();
-                    if known(&FORMER) || entry.key == b"priority" {
+                    if entry.key == b"timeout" && NO_LIMIT.contains(&entry.value.as_slice()) {
+                        self.warnings.push(format!(
+                            "{path}:{}: timeout {}: no longer used: every wait has a limit, here the default",
+                            entry.line,
+                            entry.value.escape_ascii()
+                        ));
+                    } else if known(&FORMER) || entry.key == b"priority" {
                         self.warnings.push(format!(
                             "{path}:{}: {key}: no longer used: accounts come from the account store (control file accountstore)",
                             entry.line
@@ -290,6 +299,9 @@ impl Reading<'_> {
     fn line(&self, key: &str) -> Option<(Vec<u8>, String)> {
         let mut entries = self.file.entries.iter().flatten().rev();
         let entry = entries.find(|e| e.key == key.as_bytes())?;
+        if key == "timeout" && NO_LIMIT.contains(&entry.value.as_slice()) {
+            return None;
+        }
         Some((entry.value.clone(), format!("{}:{}", self.file.path.display(), entry.line)))
     }
 

@@ -311,9 +311,61 @@ fn a_named_file_must_exist_and_the_usual_one_need_not() {
     assert_eq!(run(&mut house.command(&["-d", "loud", "--check-config"])).code, 1);
 }
 
+/// As the original's installation makes it.
+const ORIGINAL: &str = "getpwnam    SELECT pw_name,'x',555,555,pw_gecos,pw_dir,pw_shell \\
+            FROM indimail \\
+            WHERE pw_name='%1$s' and pw_domain='%2$s' \\
+            LIMIT 1
+getspnam    SELECT pw_name,pw_passwd,'1','0','99999','0','0','-1','0' FROM indimail WHERE pw_name='%1$s'
+getpwent    SELECT pw_name,'x',555,555,pw_gecos,pw_dir,pw_shell FROM indimail LIMIT 100
+host        localhost
+database    indimail
+username    indimail
+password    hidden-word
+socket      /run/mysqld/mysqld.sock
+pidfile     /run/indimail/pwdlookup/nssd.pid
+threads     5
+timeout     -1
+facility    daemon
+priority    info
+";
+
+#[test]
+fn the_original_s_file_is_taken_with_a_warning_for_each_line_that_has_no_meaning_any_more() {
+    let house = House::new();
+    house.configure(ORIGINAL);
+    let out = run(&mut house.command(&["--check-config"]));
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let file = house.at("nssd.conf").display().to_string();
+    for place in [1, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16] {
+        assert!(out.stderr.contains(&format!("warning: {file}:{place}: ")), "{place}: {}", out.stderr);
+    }
+    assert_eq!(out.stderr.lines().count(), 12, "{}", out.stderr);
+    assert!(!out.stderr.contains("hidden-word"), "{}", out.stderr);
+    // A wait without an end, or none at all, is not what it asks for any more.
+    for former in ["-1", "0"] {
+        house.configure(&format!("timeout {former}\n"));
+        let out = run(&mut house.command(&["--show-settings"])).ok();
+        assert!(
+            out.stdout
+                .lines()
+                .any(|l| l.starts_with("timeout  800 ") || l.starts_with("timeout ") && l.contains(" 800 ")),
+            "{}",
+            out.stdout
+        );
+    }
+}
+
 #[test]
 fn settings_show_where_they_come_from() {
     let house = House::new();
+    let out = run(&mut house.command(&["--show-settings"])).ok();
+    let value = |key: &str| {
+        let line = out.stdout.lines().find(|l| l.split_whitespace().next() == Some(key));
+        line.unwrap_or_default().split_whitespace().nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!((value("positive_ttl"), value("negative_ttl")), ("300".to_owned(), "20".to_owned()));
+    assert_eq!((value("minimum_uid"), value("shadow_hashes")), ("500".to_owned(), "no".to_owned()));
     house.configure("shell /bin/sh\n");
     let out = run(&mut house.command(&["--show-settings"])).ok();
     assert!(

@@ -323,6 +323,16 @@ static void few_descriptors(void)
     if (found || rc == 0) FAIL("without descriptors: rc %d found %d", rc, found);
 }
 
+/* Where all low descriptor numbers are in use; the one of a connection is past what select(2) can take. */
+static void many_descriptors(void)
+{
+    struct rlimit limit = { 4096, 4096 };
+    if (setrlimit(RLIMIT_NOFILE, &limit)) FAIL("setrlimit");
+    int last = 0;
+    while (last < 2000) if ((last = dup(0)) < 0) FAIL("dup: %d", errno);
+    must_find();
+}
+
 /* nomemory ALL|N NAME: look-ups while malloc fails, always or once at the N-th call. The first one loads the module. */
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
     *__libc_memalign(size_t, size_t);
@@ -416,6 +426,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "storm")) storm();
     else if (!strcmp(what, "signals")) dispositions();
     else if (!strcmp(what, "few")) few_descriptors();
+    else if (!strcmp(what, "many")) many_descriptors();
     else if (!strcmp(what, "nomemory")) without_memory();
     else if (!strcmp(what, "until")) until_told();
     else if (!strcmp(what, "atexit")) atexit(must_find);

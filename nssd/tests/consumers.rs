@@ -60,8 +60,9 @@ impl Scene {
 
     /// rc, found, milliseconds of each look-up.
     fn asked(&self, arguments: &[&str]) -> Vec<[i64; 3]> {
-        let out = self.consumer(arguments).ok().stdout;
-        out.lines().map(numbers).collect()
+        let out = self.consumer(arguments).ok();
+        assert_eq!(out.stderr, "", "the module says nothing in its host");
+        out.stdout.lines().map(numbers).collect()
     }
 }
 
@@ -162,6 +163,7 @@ fn programs_of_every_kind() {
         &["storm", ann],
         &["atexit", ann],
         &["few", ann],
+        &["many", ann],
     ] {
         let out = scene.consumer(arguments);
         assert_eq!(out.code, 0, "{arguments:?}: {}", out.stderr);
@@ -206,6 +208,20 @@ fn a_set_user_id_program_asks_the_configured_daemon() {
     command.args(drop).arg(&copy).args(["name", "ann@example.org"]).env("NSSD_SOCKET", "/nonexistent");
     command.env("SYSTEMD_ACTIVATION_UNIT", "indimail-nssd.service");
     assert!(run(&mut command).ok().stdout.starts_with("0 1 "), "no variable counts in a set-id program");
+}
+
+#[test]
+fn a_socket_path_that_no_socket_can_have_is_nobody_to_ask() {
+    let scene = Scene::new();
+    for length in [107, 108, 109, 300, 5000] {
+        let path = format!("/{}", "s".repeat(length));
+        let etc = Etc::with_mail_users()
+            .file("nsswitch.conf", NSSWITCH)
+            .file("indimail/lookup.conf", format!("nssd_socket {path}\n"))
+            .library(&module(), "libnss_indimail.so.2");
+        let out = run(etc.command(&scene.consumer).args(["name", "ann@example.org"])).ok();
+        assert!(out.stdout.starts_with("11 0 "), "{length}: {out:?}");
+    }
 }
 
 #[test]

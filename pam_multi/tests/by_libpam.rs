@@ -108,12 +108,18 @@ fn finish(mut command: Command) -> Vec<(String, String)> {
             move || if libc::dup2(raw, 9) == 9 { Ok(()) } else { Err(std::io::Error::last_os_error()) },
         );
     }
-    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    drop((writer, at_nine));
+    let said = unix::fd::pipe().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.1);
+    let mut child = command.spawn().unwrap();
+    // The command keeps its own copies of what the child has.
+    drop((command, writer, at_nine));
     let mut text = String::new();
     std::fs::File::from(reader).read_to_string(&mut text).unwrap();
     let status = child.wait().unwrap();
+    let mut said_text = String::new();
+    std::fs::File::from(said.0).read_to_string(&mut said_text).unwrap();
     assert!(status.success(), "{status}: {text}");
+    assert_eq!(said_text, "", "the module says nothing in its host");
     text.lines().map(|l| l.split_once(' ').unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 

@@ -79,7 +79,9 @@ fn a_new_base_can_be_passed_through() {
 fn unsafe_names_and_texts_are_refused() {
     let site = Site::new();
     site.domain();
-    for name in ["../x", "a/b", ".x", "-x", "a..b", "a b", "a%b", "a:b", "a|b", "Ann", "x.", ""] {
+    for name in
+        ["../x", "a/b", ".x", "-x", "a..b", "a b", "a%b", "a:b", "a|b", "a\"b", "a\nb", "Ann", "x.", ""]
+    {
         let output = site.with_password(&["vadduser", "--", &format!("{name}@example.com")], "x");
         refused(&output, 100, "vadduser");
     }
@@ -146,8 +148,13 @@ fn scram_secrets_come_and_go_with_a_warning() {
     site.with_password(&["vadduser", "-m", "SCRAM-SHA-256", "-C", "ann@example.com"], "pencil").ok();
     let secret = || site.account("ann@example.com").unwrap().account.scram;
     let parsed = accounts::password::ScramSecret::parse(secret().unwrap().expose()).unwrap();
-    assert!(parsed.verify(b"pencil") && parsed.clear.unwrap().expose() == b"pencil");
+    assert!(parsed.verify(b"pencil") && parsed.clear.as_ref().unwrap().expose() == b"pencil");
     assert!(site.verifies("ann@example.com", "pencil"));
+    assert_eq!((parsed.iterations, parsed.salt.len()), (4096, 16));
+    site.with_password(&["vadduser", "-m", "SCRAM-SHA-512", "bob@example.com"], "pencil").ok();
+    let bob = site.account("bob@example.com").unwrap().account.scram.unwrap();
+    let bob = accounts::password::ScramSecret::parse(bob.expose()).unwrap();
+    assert!(bob.salt.len() == 16 && bob.salt != parsed.salt, "random");
     let argv = ["vpasswd", "-m", "SCRAM-SHA-1", "-S", "QSXCR+Q6sek8bf92", "ann@example.com", "pencil"];
     site.run(&argv).ok();
     assert_eq!(
@@ -245,6 +252,11 @@ fn changing_an_account() {
     assert_eq!(account().flags.bits(), 0x108);
     modify(&["-x", "-0"]).ok();
     assert_eq!(account().flags.bits(), 0x200);
+    // Over quota comes and goes alone.
+    modify(&["-b", "-i"]).ok();
+    modify(&["-t", "-b"]).ok();
+    assert_eq!(account().flags.bits(), 0x208);
+    modify(&["-x", "-0"]).ok();
     modify(&["-q", "+24"]).ok();
     assert_eq!(account().quota.to_string(), "1024S,9C");
     refused(&modify(&["-q", "-1k"]), 100, "nothing of the quota");

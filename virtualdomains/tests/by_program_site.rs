@@ -262,23 +262,54 @@ fn daemon(listener: UnixListener, count: usize) -> std::thread::JoinHandle<Vec<V
 #[test]
 fn daemons_are_told_of_every_change() {
     let site = Site::new();
-    site.domain();
-    let inlookup = daemon(UnixListener::bind(site.path("inlookup.sock")).unwrap(), 5);
-    site.with_password(&["vadduser", "ann@example.com"], "x").ok();
-    site.run(&["vpasswd", "ann@example.com", "y"]).ok();
-    site.run(&["valias", "-i", "&a@b.c", "info@example.com"]).ok();
-    site.run(&["vdeluser", "ann@example.com"]).ok();
-    site.run(&["vdeldomain", "example.com"]).ok();
-    let asked = inlookup.join().unwrap();
-    for (request, key) in asked.iter().zip([
-        "ann@example.com",
-        "ann@example.com",
-        "info@example.com",
-        "ann@example.com",
-        "example.com",
-    ]) {
-        let has = request.windows(key.len()).any(|w| w == key.as_bytes());
-        assert!(has, "{key}: {}", request.escape_ascii());
+    let id = ID.to_string();
+    let changes: [(&[&str], &str); 9] = [
+        (&["vadddomain", "-i", &id, "-g", &id, "example.com", "x"], "example.com"),
+        (&["vaddaliasdomain", "alias.example", "example.com"], "alias.example"),
+        (&["vadduser", "ann@example.com", "x"], "ann@example.com"),
+        (&["vpasswd", "ann@example.com", "y"], "ann@example.com"),
+        (&["vmoduser", "-n", "ann@example.com"], "ann@example.com"),
+        // What was asked under the name of an alias domain is told under the real one.
+        (&["valias", "-i", "&a@b.c", "info@alias.example"], "info@example.com"),
+        (&["vdeluser", "ann@example.com"], "ann@example.com"),
+        (&["vdeldomain", "alias.example"], "alias.example"),
+        (&["vdeldomain", "example.com"], "example.com"),
+    ];
+    // Of an alias domain that is removed both parts of the command tell.
+    let told = changes.len() + 1;
+    let daemons = ["inlookup.sock", "nssd.sock"];
+    let daemons = daemons.map(|socket| daemon(UnixListener::bind(site.path(socket)).unwrap(), told));
+    for (argv, _) in changes {
+        let output = site.run(argv).ok();
+        assert!(!output.stderr.contains("warning"), "{output:?}");
+    }
+    for daemon in daemons {
+        let asked = daemon.join().unwrap();
+        let mut asked = asked.iter();
+        for (argv, key) in changes {
+            let request = asked.next().unwrap();
+            let has = request.ends_with(key.as_bytes());
+            assert!(has, "{argv:?}: {}", request.escape_ascii());
+            if key == "alias.example" && argv[0] == "vdeldomain" {
+                asked.next();
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_database_password_no_command_runs() {
+    let site = Site::new();
+    site.put("control/host.mysql", "localhost:indimail\n");
+    std::fs::set_permissions(site.path("control/host.mysql"), std::fs::Permissions::from_mode(0o640))
+        .unwrap();
+    let id = ID.to_string();
+    for argv in [
+        &["vadddomain", "-i", &id, "-g", &id, "example.com", "x"][..],
+        &["vdominfo"],
+        &["vuserinfo", "a@b.c"],
+    ] {
+        refused(&site.run(argv), 111, "no password for the database, and there is no default one");
     }
 }
 

@@ -89,6 +89,17 @@ fn killed_stopped_and_started_again() {
          ('bad', 'example.com', 'ab', 1, 0, 'Bad', '/home/bad', 'a lot', NULL, NOW())",
     );
     assert_eq!(store.account(&address("old@example.com")).unwrap().unwrap().gecos, "Old");
+    // A column without a value is an empty one.
+    server.sql(
+        "ALTER TABLE indimail.indimail MODIFY pw_uid INT NULL, MODIFY pw_gid INT NULL, MODIFY pw_dir CHAR(156) NULL, \
+         MODIFY pw_shell CHAR(30) NULL, MODIFY pw_gecos CHAR(48) NULL, MODIFY pw_passwd CHAR(128) NULL; \
+         INSERT INTO indimail.indimail (pw_name, pw_domain) VALUES ('null', 'example.com')",
+    );
+    let null = store.account(&address("null@example.com")).unwrap().unwrap();
+    assert_eq!((null.flags.bits(), null.quota), (0, accounts::Quota::NONE));
+    assert!(null.home.as_os_str().is_empty() && null.gecos.is_empty() && null.password.expose().is_empty());
+    assert!(!accounts::password::verify(null.combined_password().expose(), b"").unwrap());
+
     let error = store.account(&address("bad@example.com")).unwrap_err().to_string();
     assert!(error.contains("bad@example.com: column pw_shell"), "{error}");
 

@@ -203,7 +203,7 @@ mod tests {
             if block.is_null() {
                 break;
             }
-            assert!(OWN.has(block) && block as usize % ALIGN == 0);
+            assert!(OWN.has(block) && (block as usize).is_multiple_of(ALIGN));
             blocks.push(block as usize);
         }
         assert_eq!(blocks.len(), RESERVE / 1008);

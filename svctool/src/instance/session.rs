@@ -220,8 +220,8 @@ fn prepare(
     if abandoned > 0 {
         steps.say(&format!("note: ended {abandoned} processes of an earlier run"));
     }
-    if let Store::Mysql(super::store::Mysql { password: super::store::Password::Given(_), .. }) = store {
-        steps.say("note: the password in --store is visible to everybody in ps; use a password file");
+    if let Some(note) = store.exposed() {
+        steps.say(note);
     }
     let root = nix::unistd::geteuid().is_root();
     check_mount(instance, root)?;

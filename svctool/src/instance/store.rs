@@ -98,6 +98,20 @@ impl FromStr for Store {
     }
 }
 
+impl Store {
+    /// What to say when the password itself was given on the command line. It is accepted all the same, because
+    /// a private instance is for a try; it is never handed on that way.
+    #[must_use]
+    pub fn exposed(&self) -> Option<&'static str> {
+        match self {
+            Self::Mysql(Mysql { password: Password::Given(_), .. }) => {
+                Some("note: the password in --store is visible to everybody in ps; use a password file")
+            }
+            Self::Sqlite | Self::Mysql(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Store {
     /// As it was given, without a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -156,6 +170,20 @@ mod tests {
             assert_eq!(text.parse::<Store>().unwrap().to_string(), text);
         }
         assert_eq!("mysql://u:secret@h/d".parse::<Store>().unwrap().to_string(), "mysql://u@h:3306/d");
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_accepted_with_a_note() {
+        let note = |text: &str| text.parse::<Store>().unwrap().exposed();
+        assert!(
+            note("mysql://u:secret@h/d")
+                .is_some_and(|n| n.contains("password file") && !n.contains("secret"))
+        );
+        for quiet in
+            ["sqlite", "mysql://u@h/d", "mysql://u:%2Fetc%2Fpw@h/d", "mysql://u@h/d?password-file=/p"]
+        {
+            assert_eq!(note(quiet), None, "{quiet}");
+        }
     }
 
     #[test]
