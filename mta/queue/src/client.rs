@@ -365,6 +365,22 @@ mod tests {
         assert!(text(&with_script(&flood, b"")).starts_with("Dfull"));
     }
 
+    /// What fits into a pipe may be said before anything is read; what does not must not hang us.
+    #[test]
+    fn fix_9b_text_before_the_message_is_read_blocks_nobody() {
+        let big = vec![b'x'; 1 << 20];
+        let say = |size: u32| format!("printf Dno >&2; head -c {size} /dev/zero >&2; {READ_ALL} exit 88");
+        assert!(text(&with_script(&say(60_000), &big)).starts_with("Dno?"));
+        let line = format!("/bin/sh -c '{}'", say(1 << 20));
+        let vars =
+            [("QMAILQUEUE", line.as_str()), ("PATH", "/usr/bin:/bin")].map(|(n, v)| (n.into(), v.into()));
+        let program = QueueProgram::new(Path::new("/x"), &vars).patience(Duration::from_millis(50));
+        let mut transfer = program.open().unwrap();
+        transfer.write(&big);
+        // Never a success, and it comes to an end.
+        assert!(!matches!(transfer.finish(b"", []), Outcome::Queued { .. }));
+    }
+
     #[test]
     fn a_program_that_does_not_read_cannot_say_yes() {
         let big = vec![b'x'; 1 << 20];

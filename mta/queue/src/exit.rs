@@ -119,31 +119,47 @@ impl Code {
 pub enum Answer {
     /// Accepted.
     Queued,
-    /// Refused for good, with one line of text for a remote peer.
+    /// Refused for good, with text for a remote peer: lines with LF between them, hardly ever more
+    /// than one, and no other control bytes.
     Permanent(Vec<u8>),
-    /// Not this time, with one line of text.
+    /// Not this time, with text as before.
     Temporary(Vec<u8>),
 }
 
 /// Reads an exit code and the first bytes of the error descriptor.
-///
-/// The text of code 88 is cut at its first newline and its control bytes become `?`.
 #[must_use]
 pub fn answer(code: Code, custom: &[u8]) -> Answer {
-    if code == Code::CUSTOM && custom.len() >= 3 {
-        let line = custom[1..].split(|&b| b == b'\n').next().unwrap_or_default();
-        let text: Vec<u8> = line.iter().map(|&b| if b < b' ' || b == 127 { b'?' } else { b }).collect();
-        match custom[0] {
-            b'D' => return Answer::Permanent(text),
-            b'Z' => return Answer::Temporary(text),
-            _ => {}
-        }
+    if code == Code::CUSTOM
+        && custom.len() >= 3
+        && let Some(answer) = explained(custom)
+    {
+        return answer;
     }
     let text = [b"qq ", code.text().as_bytes()].concat();
     match code.class() {
         Class::Queued => Answer::Queued,
         Class::Permanent => Answer::Permanent(text),
         Class::Temporary => Answer::Temporary(text),
+    }
+}
+
+/// The text of code 88. The last line decides when it has a letter, `D` or `Z`: several programs of
+/// a chain may have written one each. Otherwise only the first line counts.
+fn explained(custom: &[u8]) -> Option<Answer> {
+    let clean = |line: &[u8]| line.iter().map(|&b| if b < b' ' || b == 127 { b'?' } else { b }).collect();
+    let lines = custom.split(|&b| b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    let lines: Vec<&[u8]> = lines.filter(|l| !l.is_empty()).collect();
+    let has_letter = |line: &[u8]| matches!(line, [b'D' | b'Z', ..]);
+    let counted = if lines.last().is_some_and(|l| has_letter(l)) { &lines[..] } else { lines.get(..1)? };
+    let (last, earlier) = counted.split_last()?;
+    let each = earlier.iter().all(|l| has_letter(l));
+    let mut text: Vec<Vec<u8>> = earlier.iter().map(|l| clean(&l[usize::from(each)..])).collect();
+    text.push(clean(&last[1..]));
+    let text = text.join(&b'\n');
+    match last[0] {
+        b'D' => Some(Answer::Permanent(text)),
+        b'Z' => Some(Answer::Temporary(text)),
+        _ => None,
     }
 }
 
@@ -173,13 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn custom_text_is_one_clean_line() {
+    fn custom_text_is_clean_and_one_line_where_only_the_first_has_a_letter() {
         let text = |s: &str| s.as_bytes().to_vec();
-        assert_eq!(answer(Code::CUSTOM, b"Dno\r\nZfake"), Answer::Permanent(text("no?")));
+        assert_eq!(answer(Code::CUSTOM, b"Dno\r\nmore"), Answer::Permanent(text("no")));
+        assert_eq!(answer(Code::CUSTOM, b"Dn\ro\x1b\n"), Answer::Permanent(text("n?o?")));
         assert_eq!(answer(Code::CUSTOM, b"Zlater (#4.1.0)"), Answer::Temporary(text("later (#4.1.0)")));
-        for odd in [&b""[..], b"D", b"Dx", b"Xabc"] {
+        for odd in [&b""[..], b"D", b"Dx", b"Xabc", b"\n\n\n", b"Xa\nb\n"] {
             assert!(matches!(answer(Code::CUSTOM, odd), Answer::Temporary(_)), "{odd:?}");
         }
         assert_eq!(answer(Code::OK, b"Dignored"), Answer::Queued);
+    }
+
+    #[test]
+    fn fix_the_last_line_of_a_custom_text_decides() {
+        let text = |s: &str| s.as_bytes().to_vec();
+        assert_eq!(answer(Code::CUSTOM, b"Dfirst\nZsecond\n"), Answer::Temporary(text("first\nsecond")));
+        assert_eq!(answer(Code::CUSTOM, b"Zfirst\r\nDsecond"), Answer::Permanent(text("first\nsecond")));
+        assert_eq!(answer(Code::CUSTOM, b"found:\nDVirus"), Answer::Permanent(text("found:\nVirus")));
     }
 }

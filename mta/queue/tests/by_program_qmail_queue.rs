@@ -313,10 +313,67 @@ fn fix_7_quarantine_and_extra_recipients_make_a_readable_envelope() {
     assert_eq!(call.envelope(b"Fs@x\0Ta@y\0Tb@\nz\0\0").code(), 0);
     let id = *site.files(Part::Todo).first().unwrap();
     let todo = String::from_utf8(std::fs::read(site.queue.path(Part::Todo, id)).unwrap()).unwrap();
-    let wanted =
-        "\0Fs@x\0Tlog@x\0Tfirst@q\0Tsecond@q\0eX-Quarantine-ID: first@q,second@q,a@y,b@_z\nX-Mark: 1\n\0";
+    let wanted = "\0Fs@x\0Tlog@x\0Tfirst@q\0Tsecond@q\0eX-Quarantine-ID: first@q,second@q,a@y,b@_z\nX-Mark: 1\n\0\
+         hX-Quarantine-ID: first@q,second@q,a@y,b@_z\n\0";
     assert!(todo.ends_with(wanted), "{todo:?}");
     assert!(mta_queue::envelope::records(todo.as_bytes()).all(|r| r.is_ok()));
+}
+
+/// Acknowledged mail is on the disk unless somebody has switched that off in so many words.
+#[test]
+fn fix_15_everything_is_forced_out_unless_switched_off() {
+    let site = Site::new();
+    set_mode(&site.program(), 0o755);
+    let (message, envelope) = (site.dir.path().join("m"), site.dir.path().join("e"));
+    std::fs::write(&message, b"Subject: x\n\nbody\n").unwrap();
+    std::fs::write(&envelope, b"Fs@x\0Ta@y\0\0").unwrap();
+    let forced = |variables: &[(&str, &str)]| {
+        let trace = site.dir.path().join("trace");
+        let script = format!(
+            "exec strace -qq -y -o {} -e trace=fsync,fdatasync {} <{} 1<{}",
+            trace.display(),
+            site.program().display(),
+            message.display(),
+            envelope.display()
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).env("QUEUEDIR", site.queue.root());
+        run(command.envs(variables.iter().copied())).ok();
+        let calls = std::fs::read_to_string(trace).unwrap();
+        // The kernel knows the message by the name under which it was made.
+        let names = ["/pid/", "/mess/", "/intd", "/todo"];
+        names.map(|name| calls.lines().filter(|l| l.contains(name)).count())
+    };
+    // Message and its directory, envelope and its directory, the directory of the commit.
+    assert_eq!(forced(&[]), [1, 1, 2, 1]);
+    assert_eq!(forced(&[("USE_FSYNC", ""), ("USE_SYNCDIR", "")]), [1, 1, 2, 1], "empty is not no");
+    assert_eq!(forced(&[("USE_FDATASYNC", "1"), ("USE_FSYNC", "0")]), [1, 1, 2, 1]);
+    assert_eq!(forced(&[("USE_SYNCDIR", "0")]), [1, 0, 1, 0]);
+    assert_eq!(forced(&[("USE_FSYNC", "0")]), [0, 0, 0, 0]);
+}
+
+/// With our own module in nsswitch.conf, walking passwd would walk every mail account.
+#[test]
+fn fix_25_users_are_looked_up_one_by_one() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_qmail-queue")).unwrap();
+    for name in ["getpwent", "getgrent", "fgetpwent", "initgroups"] {
+        let found = program.windows(name.len()).any(|w| w == name.as_bytes());
+        assert!(!found, "{name} is linked");
+    }
+}
+
+/// A set-id program reads nothing below somebody's home.
+#[test]
+fn the_callers_default_queue_is_not_for_this_program() {
+    let site = Site::new();
+    let home = site.dir.path().join("home");
+    std::fs::create_dir_all(home.join(".defaultqueue")).unwrap();
+    std::fs::write(home.join(".defaultqueue/QUARANTINE"), "thief@x\n").unwrap();
+    std::fs::write(home.join(".defaultqueue/QUEUEDIR"), "/nonexistent\n").unwrap();
+    assert_eq!(site.call().by(OUTSIDER).env("HOME", home.to_str().unwrap()).code(), 0);
+    let id = *site.files(Part::Todo).first().unwrap();
+    let todo = std::fs::read(site.queue.path(Part::Todo, id)).unwrap();
+    assert!(todo.ends_with(b"\0Fs@x\0Ta@y\0"), "{}", todo.escape_ascii());
 }
 
 #[test]

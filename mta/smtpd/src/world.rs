@@ -109,8 +109,8 @@ impl World {
         };
         match transfer.finish(sender, recipients.iter().map(Vec::as_slice)) {
             Outcome::Queued { qp } => Answer::Queued { time: unix::clock::unix_seconds(), qp: qp.into() },
-            Outcome::Permanent(text) => Answer::Refused(Reply::plain(554, text)),
-            Outcome::Temporary(text) => Answer::Refused(Reply::plain(451, text)),
+            Outcome::Permanent(text) => Answer::Refused(said(554, &text)),
+            Outcome::Temporary(text) => Answer::Refused(said(451, &text)),
         }
     }
 
@@ -206,6 +206,11 @@ fn system_recipient(local: &[u8]) -> io::Result<bool> {
 
 fn yes_or_no<E: std::fmt::Display>(answer: Result<bool, E>) -> Result<Answer, String> {
     answer.map(Answer::from_bool).map_err(|e| e.to_string())
+}
+
+/// The queue program's text as a reply of as many lines.
+fn said(code: u16, text: &[u8]) -> Reply {
+    Reply::lines(code, text.split(|&b| b == b'\n').map(<[u8]>::to_vec).collect())
 }
 
 fn shown(outcome: &Outcome) -> String {

@@ -137,6 +137,13 @@ fn exit_codes_of_the_queue_become_replies() {
         assert!(talk.say("NOOP").starts_with("250"));
         talk.vanish();
     }
+    // FIX: several lines are one reply of several lines, and the last one decides.
+    place.verdict("printf 'scanned\\n\\nDVirus \\033 found (#5.7.8)\\r\\n' >&2; exit 88");
+    let mut talk = place.greeted();
+    talk.until_data("u@here.example");
+    assert_eq!(talk.say("x\r\n."), "554-scanned\n554 Virus ? found (#5.7.8)");
+    assert!(talk.say("NOOP").starts_with("250"));
+    talk.vanish();
     assert!(place.queued().is_empty());
     place.set("QMAILQUEUE", "/nonexistent/queue");
     let mut talk = place.greeted();

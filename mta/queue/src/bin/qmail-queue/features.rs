@@ -65,24 +65,28 @@ impl Features {
             }
             Item::End => Ok(()),
         })?;
-        let header = self.header(&originals, left_out);
-        if header.is_empty() { Ok(()) } else { envelope.record(Record::ExtraHeader(&header)) }
+        let quarantined = self.quarantine_field(&originals, left_out);
+        let header = [&quarantined[..], &self.header].concat();
+        if !header.is_empty() {
+            envelope.record(Record::ExtraHeader(&header))?;
+        }
+        // The delivery has it as a variable too.
+        if quarantined.is_empty() { Ok(()) } else { envelope.record(Record::Exported(&quarantined)) }
     }
 
-    /// X-Quarantine-ID first, then what the caller wants.
-    fn header(&self, originals: &[u8], left_out: u64) -> Vec<u8> {
-        let mut header = Vec::new();
+    /// The line that names quarantine and original recipients; empty without quarantine.
+    fn quarantine_field(&self, originals: &[u8], left_out: u64) -> Vec<u8> {
+        let mut field = Vec::new();
         if !self.quarantine.is_empty() {
-            header.extend_from_slice(b"X-Quarantine-ID: ");
-            header.extend_from_slice(&self.quarantine.join(&b","[..]));
-            header.extend_from_slice(originals);
+            field.extend_from_slice(b"X-Quarantine-ID: ");
+            field.extend_from_slice(&self.quarantine.join(&b","[..]));
+            field.extend_from_slice(originals);
             if left_out > 0 {
-                header.extend_from_slice(format!(",(and {left_out} more)").as_bytes());
+                field.extend_from_slice(format!(",(and {left_out} more)").as_bytes());
             }
-            header.push(b'\n');
+            field.push(b'\n');
         }
-        header.extend_from_slice(&self.header);
-        header
+        field
     }
 }
 
