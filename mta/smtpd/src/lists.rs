@@ -96,6 +96,7 @@ fn in_cdb(path: Option<&Path>, key: &[u8]) -> Result<bool, Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn lines(all: &[&str]) -> Vec<Vec<u8>> {
         all.iter().map(|l| l.as_bytes().to_vec()).collect()
@@ -118,6 +119,41 @@ mod tests {
         assert!(matches("A.example") && matches("x.b.example") && matches("y.x.b.example"));
         assert!(!matches("x.a.example") && !matches("b.example") && !matches("xb.example"));
         assert!(!DomainList::default().matches(b"a.example").unwrap());
+    }
+
+    /// A compiled list of these lines.
+    fn compiled(file: &Path, lines: &[Vec<u8>]) {
+        let mut builder = cdb::Builder::default();
+        for line in lines {
+            builder.add(&line.to_ascii_lowercase(), b"").unwrap();
+        }
+        std::fs::write(file, builder.finish().unwrap()).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The same list in both forms gives the same verdicts.
+        #[test]
+        fn must_text_and_cdb_agree(
+            lines in prop::collection::vec("[aB]?@?[ab]\\.?[xY]", 0..6),
+            asked in prop::collection::vec("[Ab]@[aB]\\.?[xy]", 1..12),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let (file, nowhere) = (dir.path().join("list.cdb"), PathBuf::from("/nonexistent.cdb"));
+            let lines: Vec<Vec<u8>> = lines.into_iter().map(String::into_bytes).collect();
+            compiled(&file, &lines);
+            let text = AddressList::new(&lines, None, nowhere.clone());
+            let cdb = AddressList::new(&[], None, file.clone());
+            let (domains, domains_cdb) =
+                (DomainList::new(lines, nowhere), DomainList::new(Vec::new(), file));
+            for address in asked {
+                let address = address.as_bytes();
+                prop_assert_eq!(text.matches(address).unwrap(), cdb.matches(address).unwrap());
+                let domain = address::split(address).1.unwrap();
+                prop_assert_eq!(domains.matches(domain).unwrap(), domains_cdb.matches(domain).unwrap());
+            }
+        }
     }
 
     #[test]

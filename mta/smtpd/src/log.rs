@@ -100,7 +100,7 @@ fn permission(mail: &Mail, local: bool) -> String {
 }
 
 fn reason(reply: &Reply) -> String {
-    let text = reply.lines.first().map_or_else(String::new, |l| String::from_utf8_lossy(l).into_owned());
+    let text = String::from_utf8_lossy(&reply.lines.join(&b"; "[..])).into_owned();
     let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     format!("{text} ({})", if reply.is_permanent() { "permanent" } else { "temporary" })
 }

@@ -275,6 +275,87 @@ fn must_without_rcpthosts_nothing_is_relayed_and_nothing_is_refused_for_good() {
     assert_eq!(enhanced(&place.batch(ENVELOPE).0), "451 4.3.0");
 }
 
+/// A cdb is looked up each time: it is replaced while sessions run.
+#[test]
+fn must_a_replaced_cdb_counts_in_the_session_that_runs() {
+    let place = Place::new();
+    let list = place.dir.path().join("control/morercpthosts.cdb");
+    let replace = |domain: &[u8]| {
+        let mut builder = cdb::Builder::default();
+        builder.add(domain, b"").unwrap();
+        std::fs::write(list.with_extension("new"), builder.finish().unwrap()).unwrap();
+        std::fs::rename(list.with_extension("new"), &list).unwrap();
+    };
+    let mut talk = place.greeted();
+    talk.say("EHLO c");
+    talk.say("MAIL FROM:<a@b>");
+    for (domain, first, second) in
+        [("one.example", "250 ", "553 5.7.1"), ("two.example", "553 5.7.1", "250 ")]
+    {
+        replace(domain.as_bytes());
+        assert_eq!(enhanced(&talk.say("RCPT TO:<u@one.example>")), first, "{domain}");
+        assert_eq!(enhanced(&talk.say("RCPT TO:<u@two.example>")), second, "{domain}");
+    }
+}
+
+#[test]
+fn fix_delays_and_limits_have_their_defaults() {
+    let mut place = Place::new();
+    place.unset("PENALTY");
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut command = place.command(ours);
+    let out = command.arg("--show-settings").stdout(std::process::Stdio::piped()).output().unwrap();
+    let shown = String::from_utf8(out.stdout).unwrap();
+    for (name, value) in [
+        ("tarpitdelay", "5"),
+        ("penalty", "5"),
+        ("failed logins", "3"),
+        ("maxhops", "100"),
+        ("timeout", "1200"),
+    ] {
+        let line = shown.lines().find(|l| l.starts_with(&format!("{name} ")));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in\n{shown}"));
+        assert_eq!(line[name.len()..].split_whitespace().next(), Some(value), "{line}");
+    }
+}
+
+/// A command line has an end, whatever the control file says; one with a login may be longer.
+#[test]
+fn fix_lines_are_capped() {
+    let mut place = Place::new();
+    place.set("ALLOW_PLAINTEXT_AUTH", "").control("maxcmdlen", "0\n");
+    let mut talk = place.greeted();
+    assert!(talk.say(&format!("NOOP {}", "x".repeat(4096 - 7))).starts_with("250"));
+    assert_eq!(enhanced(&talk.say(&format!("AUTH PLAIN {}", "=".repeat(12_288 - 13)))), "501 5.5.4");
+    assert_eq!(enhanced(&talk.say(&format!("AUTH PLAIN {}", "=".repeat(12_288 - 12)))), "553 5.5.2");
+    assert_eq!(talk.finish().1.code(), Some(1));
+    let mut talk = place.greeted();
+    assert_eq!(enhanced(&talk.say(&format!("NOOP {}", "x".repeat(4096 - 6)))), "553 5.5.2");
+    place.control("maxcmdlen", "20\n");
+    let mut talk = place.greeted();
+    assert!(talk.say("EHLO c").starts_with("250"));
+    assert_eq!(enhanced(&talk.say("MAIL FROM:<a@b.example>")), "553 5.5.2");
+}
+
+/// Whatever a client says, a line of the log is a line of ours.
+#[test]
+fn fix_no_client_can_forge_the_log() {
+    let mut place = Place::new();
+    place.accounts();
+    place.control("badmailfrom", "*evil*\n").set("ALLOW_PLAINTEXT_AUTH", "");
+    let stream = "EHLO a\rqmail-smtpd: pid 1 b%n\x1b[1m\r\nMAIL FROM:<\"evil%s\u{9b}\"@x>\r\nAUTH PLAIN AAoleAp4AHg=\r\n\
+                  MAIL FROM:<\"a%\u{9b}\"@x>\r\nRCPT TO:<\"b\u{9b}\"@there.example>\r\nRCPT TO:<u%n@here.example>\r\n\
+                  RCPT TO:<\"u\u{9b}\"@here.example>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n";
+    let (replies, status) = place.batch(stream);
+    assert_eq!(status.code(), Some(0), "{replies}");
+    let log = place.log();
+    assert_eq!((place.queued().len(), log.lines().count()), (1, 5), "{replies}\n{log}");
+    for line in log.lines() {
+        let ours = line.starts_with("qmail-smtpd: pid ") && line.matches("qmail-smtpd: pid ").count() <= 2;
+        assert!(ours && line.bytes().all(|b| (b' '..127).contains(&b) && b != b'%'), "{line:?}");
+    }
+}
+
 /// Commands that came before the last reply must not make the kernel take it back.
 #[test]
 fn every_refusal_at_the_start_reaches_a_client_that_talks_first() {

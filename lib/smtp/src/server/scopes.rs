@@ -105,3 +105,34 @@ impl Transaction {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of RFC 3848 and RFC 6531; SMTP without EHLO, whatever else there is.
+    #[test]
+    fn fix_the_protocol_word_is_the_standards() {
+        let word = |extended, smtputf8, tls: bool, login: bool| {
+            let mut connection = Connection::new(Peer::default());
+            connection.tls = tls.then(|| TlsFacts { version: "TLSv1.3".into(), cipher: String::new() });
+            let user = User { name: b"u".to_vec(), method: Method::Plain, relay: true };
+            connection.user = login.then_some(user);
+            connection.greeted = Some(Greeted { name: b"c".to_vec(), extended });
+            connection.trace(smtputf8).protocol
+        };
+        for (utf8, tls, login, wanted) in [
+            (false, false, false, "ESMTP"),
+            (false, true, false, "ESMTPS"),
+            (false, false, true, "ESMTPA"),
+            (false, true, true, "ESMTPSA"),
+            (true, false, false, "UTF8SMTP"),
+            (true, true, false, "UTF8SMTPS"),
+            (true, false, true, "UTF8SMTPA"),
+            (true, true, true, "UTF8SMTPSA"),
+        ] {
+            assert_eq!(word(true, utf8, tls, login), wanted);
+        }
+        assert_eq!((word(false, false, false, false), word(false, false, true, false)), ("SMTP", "SMTP"));
+    }
+}

@@ -243,7 +243,8 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A lookup daemon: `absent@`, `off@`, `full@`, `alias@`, `down@` say what they are; the password
+/// A lookup daemon: `absent@`, `off@`, `full@`, `alias@`, `down@` say what they are,
+/// `odd@` gets an answer that is none; the password
 /// of everybody is `p`, `norelay@` may not relay, `nosmtp@` not use SMTP.
 pub(crate) struct Accounts {
     asked: Arc<Mutex<Vec<String>>>,
@@ -285,7 +286,12 @@ fn serve(mut stream: UnixStream, seen: &Mutex<Vec<String>>) {
                     }
                     other => format!("{other:?}"),
                 });
-                answer(&request).encode(&mut out).unwrap();
+                if matches!(request, Request::User(address) if address.starts_with(b"odd@")) {
+                    // A status that does not exist.
+                    lookup::frame::append(&mut out, 77, lookup::frame::MAX_FRAME, |_| Ok(())).unwrap();
+                } else {
+                    answer(&request).encode(&mut out).unwrap();
+                }
                 used
             }
             None => 0,
