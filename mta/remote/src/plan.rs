@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn own_host_cuts_the_list_and_never_loops() {
+    fn fix_4_own_host_cuts_the_list_and_never_loops() {
         let w = Fake { own: vec!["192.0.2.2"], ..world() };
         assert_eq!(shown(&w, "d.example", None), "192.0.2.1:25 2001:db8::1:25");
         let w = Fake { own: vec!["192.0.2.1"], ..world() };

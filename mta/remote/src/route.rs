@@ -151,12 +151,20 @@ mod tests {
         assert_eq!(find(":587"), "mx:587");
         assert_eq!(find("192.0.2.1"), "192.0.2.1:25");
         assert_eq!(find("[2001:db8::1]:2525"), "2001:db8::1:2525");
-        assert_eq!(find("relay:465:3600:120 user secret"), "relay:465");
-        assert_eq!(find("relay user secret"), "relay:25");
         assert_eq!(find("relay:many"), "wrong route relay:many");
         assert_eq!(find("relay:25:soon"), "wrong route relay:25:soon");
         assert_eq!(find("[2001:db8::1"), "wrong route [2001:db8::1");
         assert_eq!(find("relay:209"), "route relay:209: QMTP is not supported");
+    }
+
+    #[test]
+    fn fix_6_credentials_are_no_part_of_the_relay() {
+        let find = |value: &str| shown(&routes(&[], &[&format!("d:{value}")]), "d", "s");
+        assert_eq!(find("relay:465:3600:120 user secret"), "relay:465");
+        assert_eq!(find("relay user secret"), "relay:25");
+        assert_eq!(find("[::1]:26\tuser secret A=b"), "::1:26");
+        assert_eq!(find("relay:25:1:2 /token"), "relay:25");
+        assert_eq!(find(" user secret"), "mx:25");
     }
 
     proptest! {

@@ -129,6 +129,48 @@ fn a_host_that_does_not_answer_is_passed_over() {
 }
 
 #[test]
+fn fix_2_the_route_counts_before_the_variable_and_the_variable_before_the_default() {
+    let mut place = Place::new();
+    let queue = place.dir.path().join("queue");
+    std::fs::create_dir_all(queue.join("lock")).unwrap();
+    std::fs::write(queue.join("lock/tcpto"), vec![0; 2048]).unwrap();
+    place.set("QUEUEDIR", queue.to_str().unwrap());
+    let host = Host::start(Script::with(&[("GREETING", "421 busy")]));
+    let port = host.address.port();
+    // Is it tried, or passed over?
+    let tried = |place: &mut Place, ip: &str, numbers: &str| {
+        let report = place.set("SMTPROUTE", &format!(":{ip}:{port}{numbers}")).send(MESSAGE);
+        assert_eq!(report.letters, "Z", "{report:?}");
+        !report.text.contains("did not answer lately")
+    };
+    let p = &mut place;
+    // Defaults: errors within 120 seconds are one, and one is not enough.
+    assert!((0..4).all(|_| tried(p, "127.0.0.1", "")));
+    p.set("MAX_TOLERANCE", "0");
+    assert!(tried(p, "127.0.0.1", "") && !tried(p, "127.0.0.1", ""), "the variable counts; 3600 seconds");
+    p.set("MIN_PENALTY", "0");
+    assert!(tried(p, "127.0.0.1", "") && !tried(p, "127.0.0.1", ":3600"), "the route before the variable");
+    p.set("MIN_PENALTY", "3600");
+    assert!(tried(p, "127.0.0.1", ":0") && !tried(p, "127.0.0.1", ""));
+    // The same for the tolerance, with addresses that have no errors yet.
+    assert!((0..4).all(|_| tried(p, "127.0.0.2", "::120")));
+    p.set("MAX_TOLERANCE", "600");
+    assert!(tried(p, "127.0.0.3", "::0") && tried(p, "127.0.0.3", "::0") && !tried(p, "127.0.0.3", "::0"));
+    for number in ["soon", "1.5", "-1"] {
+        p.set("SMTPROUTE", &format!(":127.0.0.1:{port}::{number}")).send(MESSAGE).is("D", "wrong route");
+    }
+}
+
+#[test]
+fn fix_6_credentials_are_no_part_of_the_relay() {
+    let host = Host::start(Script::with(&[]));
+    let mut place = Place::new();
+    place.control("smtproutes", &format!(":127.0.0.1:{} user secret\n", host.address.port()));
+    place.send(MESSAGE).is("rK", "127.0.0.1 accepted message");
+    assert!(!host.heard().concat().contains("secret"));
+}
+
+#[test]
 fn wrong_use_wrong_settings_wrong_message() {
     let mut place = Place::new();
     let report = |place: &Place, arguments: &[&str]| {

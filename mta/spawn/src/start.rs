@@ -16,7 +16,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use program::{
-    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
+    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, OptionSpec, Place, Program, Spec,
+    Variable,
 };
 use unix::child::Launch;
 use unix::ids::{Role, RoleError, Roles};
@@ -27,6 +28,7 @@ static SPEC: Spec = Spec {
     summary: "start the mail delivery processes and become qmail-send",
     section: 8,
     place: Place::Sbin,
+    options: &[OptionSpec::flag('s', "todo-proc is woken by the fifo lock/trigger (it always is)")],
     operands: Operands { synopsis: "[defaultdelivery [logger [arg ...]]]", min: 0, max: None },
     variables: &[
         crate::QUEUEDIR,

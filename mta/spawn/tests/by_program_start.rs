@@ -116,6 +116,53 @@ fn the_tree_is_as_the_table_says() {
 }
 
 #[test]
+fn fix_27_any_number_of_arguments_and_the_option_of_a_static_queue() {
+    let tree = tree();
+    let mut command = tree.command("qmail-start");
+    let arguments: Vec<String> = (0..500).map(|n| format!("argument-{n}")).collect();
+    command.arg("-s").arg("./Maildir/").arg(tree.at("usr/sbin/logger")).args(&arguments);
+    let (mut running, all) = start(&tree, command, 7);
+    assert_eq!(all["logger-argument-0"]["args"], arguments.join(" "));
+    let queue = tree.at("queue").display().to_string();
+    assert_eq!(all["qmail-lspawn-Maildir"]["args"], format!("./Maildir/ {queue}"));
+    finish(&tree, &mut running, &all);
+    let out = kit::run(tree.command("qmail-start").arg("-d"));
+    assert!(out.code == 100 && out.stderr.contains("unknown option -d"), "{out:?}");
+}
+
+/// With our own module in nsswitch.conf, walking passwd would walk every mail account.
+#[test]
+fn fix_25_users_are_looked_up_one_by_one() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_qmail-root")).unwrap();
+    let has = |name: &str| program.windows(name.len()).any(|w| w == name.as_bytes());
+    assert!(has("getpwnam_r"), "the names of functions cannot be found in the program");
+    for name in ["getpwent", "getgrent"] {
+        assert!(!has(name), "{name} is linked");
+    }
+}
+
+#[test]
+fn a_user_that_is_missing_is_named() {
+    let mut tree = Tree::new();
+    let without = |user: &str| {
+        let etc = kit::Etc::with_mail_users();
+        let passwd = kit::run(etc.command("cat").arg("/etc/passwd")).ok().stdout;
+        let lines = passwd.lines().filter(|l| !l.starts_with(&format!("{user}:")));
+        etc.file("passwd", lines.map(|l| format!("{l}\n")).collect::<String>())
+    };
+    for user in ["qmails", "qmailq", "qmailr"] {
+        tree.etc = without(user);
+        let out = kit::run(&mut tree.command("qmail-start"));
+        assert!(out.code == 111 && out.stderr.contains(user), "{user}: {out:?}");
+    }
+    for user in ["qmailq", "qmailp"] {
+        tree.etc = without(user);
+        let out = kit::run(tree.command("qmail-lspawn").arg("./Mailbox"));
+        assert!(out.code == 111 && out.stderr.contains(user), "{user}: {out:?}");
+    }
+}
+
+#[test]
 fn without_logger_the_log_goes_to_standard_output() {
     let tree = tree();
     let (mut running, all) = start(&tree, tree.command("qmail-start"), 6);

@@ -156,7 +156,7 @@ impl Recipients {
 mod tests {
     use super::*;
     use mta_queue::layout::Shape;
-    use unix::durable::Durability;
+    use unix::durable::{Durability, Faults, Step};
 
     fn queue() -> (tempfile::TempDir, Queue) {
         let dir = tempfile::tempdir().unwrap();
@@ -182,6 +182,40 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"Da@x\0Db@x\0Tc@x\0");
         std::fs::write(&path, b"Ta@x").unwrap();
         assert!(files.recipients(Channel::Local, id).unwrap().next().is_err());
+    }
+
+    /// Notes the steps, and fails at one of them.
+    #[derive(Default)]
+    struct Steps {
+        seen: std::cell::RefCell<Vec<Step>>,
+        fail: Option<Step>,
+    }
+
+    impl Faults for Steps {
+        fn before(&self, step: Step, _: &std::path::Path) -> io::Result<()> {
+            self.seen.borrow_mut().push(step);
+            if self.fail == Some(step) { Err(io::Error::other("full")) } else { Ok(()) }
+        }
+    }
+
+    /// The recipient is marked as done only after this: the failure must be on the disk by then.
+    #[test]
+    fn must_failures_are_forced_out_before_the_mark() {
+        let (_dir, queue) = queue();
+        let id = MessageId(3);
+        let steps = Steps::default();
+        let files = Files { queue: &queue, disk: Disk::with_faults(Durability::default(), &steps) };
+        files.add_failure(id, b"<a>:\nno\n\n").unwrap();
+        files.add_failure(id, b"<b>:\nno\n\n").unwrap();
+        let wanted = [Step::Write, Step::SyncFile, Step::SyncDirectory, Step::Write, Step::SyncFile];
+        assert_eq!(*steps.seen.borrow(), wanted);
+        assert_eq!(std::fs::read(queue.path(Part::Bounce, id)).unwrap(), b"<a>:\nno\n\n<b>:\nno\n\n");
+        for step in [Step::Write, Step::SyncFile, Step::SyncDirectory] {
+            let steps = Steps { fail: Some(step), ..Steps::default() };
+            let files = Files { queue: &queue, disk: Disk::with_faults(Durability::default(), &steps) };
+            assert!(files.add_failure(MessageId(4), b"x").is_err(), "{step:?}");
+            let _ = std::fs::remove_file(queue.path(Part::Bounce, MessageId(4)));
+        }
     }
 
     #[test]
