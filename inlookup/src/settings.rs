@@ -54,6 +54,7 @@ pub static SPEC: Spec = Spec {
         Variable { name: "DOMAINDIR", help: "home of the mail system, where accounts.sqlite is (default /var/indimail)" },
         Variable { name: "ASSIGNDIR", help: "directory of the domain table users/cdb (default /etc/indimail/users)" },
         Variable { name: "CONTROLDIR", help: "directory of the control files (default /etc/indimail/control)" },
+        Variable { name: "SYSCONFDIR", help: "base of a relative CONTROLDIR (default /etc/indimail)" },
         Variable { name: "NOTIFY_SOCKET", help: "where systemd waits for readiness" },
     ],
     controls: &[
@@ -61,6 +62,7 @@ pub static SPEC: Spec = Spec {
         Control { name: "timeoutread", help: "seconds to wait for the store's answer, 1 to 60 (default 4)" },
         Control { name: "timeoutwrite", help: "seconds to wait for the store to take a question, 1 to 60 (default 4)" },
         Control { name: "host.mysql", help: "the database server: host:user:password:socket_or_port" },
+        Control { name: "mysql.ca", help: "path of a PEM file with the authority of the server's certificate" },
     ],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "stopped by SIGTERM or SIGINT" },

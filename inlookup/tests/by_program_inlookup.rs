@@ -470,3 +470,25 @@ fn connections(db: &kit::MariaDb) -> u64 {
     let row = db.sql("show global status like 'Connections'");
     row.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+#[test]
+fn every_variable_of_the_help_text_is_looked_at() {
+    let mut site = Site::new(|etc, _| etc);
+    site.options.clear();
+    let help = kit::run(site.daemon_command().arg("--help")).ok().stdout;
+    let rows = help.lines().skip_while(|l| !l.starts_with("variables:")).skip(1);
+    let rows = rows.take_while(|l| l.starts_with(' ') || l.is_empty());
+    let names: Vec<&str> = rows
+        .filter(|l| l.starts_with("  ") && !l.starts_with("    "))
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    assert!(names.len() > 12, "{names:?}");
+    for name in names {
+        // Those are not shown under their own names.
+        if ["CONTROLDIR", "SYSCONFDIR", "NOTIFY_SOCKET"].contains(&name) {
+            continue;
+        }
+        let shown = kit::run(site.daemon_command().arg("--show-settings").env(name, "7")).ok().stdout;
+        assert!(shown.contains(&format!("variable {name}\n")), "{name}: {shown}");
+    }
+}

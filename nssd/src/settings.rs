@@ -45,6 +45,7 @@ pub static SPEC: Spec = Spec {
     controls: &[
         Control { name: "accountstore", help: "where accounts are: sqlite:/path or mysql:" },
         Control { name: "host.mysql", help: "the database server: host:user:password:socket_or_port" },
+        Control { name: "mysql.ca", help: "path of a PEM file with the authority of the server's certificate" },
     ],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "stopped by SIGTERM or SIGINT; the configuration is right" },

@@ -73,6 +73,15 @@ static void *look_up_many(void *count)
     return NULL;
 }
 
+static pthread_key_t key;
+
+static void *look_up_once(void *none)
+{
+    pthread_setspecific(key, &key);
+    must_find();
+    return none;
+}
+
 static void threads(void)
 {
     pthread_t all[32];
@@ -82,6 +91,28 @@ static void threads(void)
     for (int n = 0; n < 32; n++)
         if (pthread_create(&all[n], &attributes, look_up_many, (void *) 100L)) FAIL("pthread_create");
     for (int n = 0; n < 32; n++) pthread_join(all[n], NULL);
+}
+
+static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void at_thread_end(void *none) { (void) none; must_find(); }
+
+/* Many threads that live for one look-up, and look up once more while they end. */
+static void short_threads(void)
+{
+    pthread_key_create(&key, at_thread_end);
+    int before = open_descriptors();
+    for (int n = 0; n < 1000; n++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, look_up_once, NULL)) FAIL("pthread_create");
+        pthread_join(thread, NULL);
+    }
+    if (open_descriptors() != before) FAIL("%d descriptors, then %d", before, open_descriptors());
 }
 
 static volatile int over;
@@ -108,7 +139,14 @@ static void forks(void)
     for (int n = 0; n < 200; n++) {
         pid_t child = fork();
         if (child < 0) FAIL("fork");
-        if (!child) { must_find(); _exit(0); }
+        if (!child) {
+            /* As daemons do it: everything closed, and other descriptors in their places. */
+            for (int fd = 3; fd < 64; fd++) close(fd);
+            for (int fd = 3; fd < 6; fd++) dup2(2, fd);
+            must_find();
+            for (int fd = 3; fd < 6; fd++) if (fcntl(fd, F_GETFD)) FAIL("descriptor %d was taken away", fd);
+            _exit(0);
+        }
         int status;
         waitpid(child, &status, 0);
         if (status) FAIL("child %d ended with %x", n, status);
@@ -426,6 +464,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "storm")) storm();
     else if (!strcmp(what, "signals")) dispositions();
     else if (!strcmp(what, "few")) few_descriptors();
+    else if (!strcmp(what, "short")) short_threads();
     else if (!strcmp(what, "many")) many_descriptors();
     else if (!strcmp(what, "nomemory")) without_memory();
     else if (!strcmp(what, "until")) until_told();

@@ -159,6 +159,7 @@ fn programs_of_every_kind() {
         &["descriptors", ann],
         &["signals", ann],
         &["threads", ann],
+        &["short", ann],
         &["forks", ann],
         &["storm", ann],
         &["atexit", ann],
