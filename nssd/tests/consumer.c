@@ -371,7 +371,7 @@ static void many_descriptors(void)
     must_find();
 }
 
-/* nomemory ALL|N NAME: look-ups while malloc fails, always or once at the N-th call. The first one loads the module. */
+/* nomemory STEP NAME: look-ups and a walk while malloc fails, once or from a call on. "calls of a look-up, records, failures" */
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
     *__libc_memalign(size_t, size_t);
 static _Thread_local long calls, fail_from, fail_to;
@@ -387,7 +387,7 @@ int posix_memalign(void **p, size_t a, size_t n)
     return *p ? 0 : ENOMEM;
 }
 
-static void without_memory(void)
+static void without_memory(long step)
 {
     module = dlopen("libnss_indimail.so.2", RTLD_NOW);
     if (!module) FAIL("%s", dlerror());
@@ -417,7 +417,7 @@ static void without_memory(void)
     }
     /* A walk goes on where it was. */
     int got = 0, late = 0;
-    for (long n = 0; ; n++) {
+    for (long n = 0; ; n += step) {
         fail_from = calls + 1 + n;
         fail_to = 1L << 40;
         int status = get(&record, buffer, sizeof buffer, &code);
@@ -441,7 +441,7 @@ static void until_told(void)
         int found, rc = ask(wanted, &found);
         if (rc == 0 && found) right++;
         else if (rc == 0) no++;
-        else later++;
+        else if (later++ == 0) { printf("waited\n"); fflush(stdout); }
         if (rc) { struct timespec pause = { 0, 1000000 }; nanosleep(&pause, NULL); }
     }
     printf("%ld %ld %ld\n", right, no, later);
@@ -466,7 +466,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "few")) few_descriptors();
     else if (!strcmp(what, "short")) short_threads();
     else if (!strcmp(what, "many")) many_descriptors();
-    else if (!strcmp(what, "nomemory")) without_memory();
+    else if (!strcmp(what, "nomemory")) without_memory(atol(argv[2]));
     else if (!strcmp(what, "until")) until_told();
     else if (!strcmp(what, "atexit")) atexit(must_find);
     else return 2;

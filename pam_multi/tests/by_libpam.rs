@@ -118,7 +118,7 @@ fn finish(mut command: Command) -> Vec<(String, String)> {
     let status = child.wait().unwrap();
     let mut said_text = String::new();
     std::fs::File::from(said.0).read_to_string(&mut said_text).unwrap();
-    assert!(status.success(), "{status}: {text}");
+    assert!(status.success(), "{status}: {text}{said_text}");
     assert_eq!(said_text, "", "the module says nothing in its host");
     text.lines().map(|l| l.split_once(' ').unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
@@ -380,6 +380,21 @@ fn loading_and_unloading_a_thousand_times_keeps_memory_where_it_was() {
     assert_eq!((lines[0].1.as_str(), lines[2].1.as_str()), ("0", "0"));
     let kib = |n: usize| lines[n].1.parse::<i64>().unwrap();
     assert!(kib(3) - kib(1) < 1024, "{} KiB, then {} KiB", kib(1), kib(3));
+}
+
+#[test]
+fn without_memory_a_login_is_not_decided_and_the_host_lives() {
+    let stack = Stack::alone("");
+    stack.answers(directory);
+    let lines = stack.run("jane@example.com", &["scarce"]);
+    let numbers: Vec<i32> = lines[0].1.split(' ').map(|n| n.parse().unwrap()).collect();
+    assert_eq!(numbers[0], SUCCESS, "with memory again: {lines:?}");
+    assert!(numbers[1] >= 0, "{lines:?}");
+    let stack = Stack::alone("");
+    stack.answers(|_| Reply::Verdict(Verdict::Disabled));
+    let lines = stack.run("jane@example.com", &["scarce"]);
+    let numbers: Vec<i32> = lines[0].1.split(' ').map(|n| n.parse().unwrap()).collect();
+    assert!(numbers[0] == PERM_DENIED && numbers[1] > 0, "never let in for want of memory: {lines:?}");
 }
 
 #[test]

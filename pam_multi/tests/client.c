@@ -11,10 +11,13 @@
  *   parallel=N     N threads that each do that 50 times
  *   alarms         from now on SIGALRM every millisecond, without SA_RESTART
  *   memory         prints the resident memory in KiB: "memory NUMBER"
+ *   scarce         pam_acct_mgmt with memory that ends at each point on the way; prints the worst number
+ *                  with memory again after each, and how often the call failed: "scarce NUMBER FAILURES"
  * Output goes to descriptor 9, so that the standard ones may be closed.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <security/pam_appl.h>
 #include <signal.h>
@@ -121,6 +124,51 @@ static int parallel(int count, const char *password)
     return worst;
 }
 
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+static long calls, fail_from, fail_to;
+
+static int fails(void)
+{
+    calls++;
+    if (calls < fail_from || calls >= fail_to)
+        return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+void *malloc(size_t size)
+{
+    return fails() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *block, size_t size)
+{
+    return fails() ? NULL : __libc_realloc(block, size);
+}
+
+static void scarce(pam_handle_t *handle)
+{
+    int worst = pam_acct_mgmt(handle, 0), failures = 0;
+    long before = calls;
+    pam_acct_mgmt(handle, 0);
+    long needed = calls - before;
+    for (long n = 0; n < needed; n++) {
+        fail_from = calls + 1 + n;
+        fail_to = 1L << 40;
+        failures += pam_acct_mgmt(handle, 0) != PAM_SUCCESS;
+        fail_to = 0;
+        int code = pam_acct_mgmt(handle, 0);
+        if (code)
+            worst = code;
+    }
+    say("scarce %d %d\n", worst, failures);
+}
+
 static void tick(int number)
 {
     (void)number;
@@ -176,6 +224,8 @@ int main(int argc, char **argv)
             say("again %d\n", code = again(atoi(op + 6), passwords[used]));
         } else if (!strncmp(op, "parallel=", 9)) {
             say("parallel %d\n", code = parallel(atoi(op + 9), passwords[used]));
+        } else if (!strcmp(op, "scarce")) {
+            scarce(handle);
         } else if (!strcmp(op, "alarms")) {
             alarms();
         } else if (!strcmp(op, "memory")) {

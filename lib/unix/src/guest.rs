@@ -55,10 +55,11 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Done<T> {
     Done { value, short_of_memory: shortages() != before }
 }
 
-/// Size of the reserve. As long as it is not used it is no memory, only addresses.
-const RESERVE: usize = 256 * 1024;
-/// What is larger is refused: such requests are made in a way that can fail.
-const LARGEST: usize = 4096;
+/// Size of the reserve: for an answer of the largest size, taken apart. As long as it is not used it is no
+/// memory, only addresses.
+const RESERVE: usize = 2 << 20;
+/// What is larger is refused; nothing in an answer is.
+const LARGEST: usize = RESERVE / 2;
 const ALIGN: usize = 16;
 
 #[repr(align(16))]

@@ -144,7 +144,9 @@ impl Client {
     }
 
     fn ask(&mut self, request: &Request<'_>) -> Result<Reply, Unavailable> {
-        let mut bytes = Vec::with_capacity(MAX_REQUEST + 4);
+        let mut bytes = Vec::new();
+        // At once, so that no copy of a password is left behind when it grows.
+        bytes.try_reserve_exact(MAX_REQUEST + 4).map_err(|_| Unavailable::Memory)?;
         let answer = match request.encode(&mut bytes) {
             Ok(()) => self.link.exchange(&bytes, |frame| Reply::decode(request, frame)),
             Err(TooLong) => Err(Unavailable::TooLong),
