@@ -110,6 +110,72 @@ fn a_bounce_that_cannot_be_queued_is_kept_for_later() {
     assert!(!tree.stop().contains("end msg"));
 }
 
+/// Deliveries go on while a queue program is busy with bounces; the end waits for these.
+#[test]
+fn a_bounce_that_takes_long_holds_up_no_delivery() {
+    let mut site = Site::new(&RULES);
+    let kept = site.fake_queue();
+    let gate = site.dir.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    std::os::unix::fs::chown(&gate, Some(common::USER), None).unwrap();
+    let slow = site.dir.path().join("slow-queue");
+    let fast = site.dir.path().join("fake-queue");
+    let script = format!("#!/bin/sh\nread go <{}\nexec {}\n", gate.display(), fast.display());
+    e2e::kit::write_program(&slow, script);
+    site.set("BOUNCEQUEUE", slow.to_str().unwrap());
+    let answer: Behaviour = Arc::new(|request| match request.recipient.starts_with(b"bad") {
+        true => (Verdict::Failure, b"no".to_vec()),
+        false => (Verdict::Success, b"done".to_vec()),
+    });
+    let tree = Tree::start(&site, answer, succeed());
+    // More than are on their way at once.
+    let failed: Vec<_> =
+        (0..12).map(|n| site.inject(&format!("s{n}@x"), &["bad@here.example"], "x\n")).collect();
+    until(PATIENCE, "all have failed", || tree.log().matches("failure: no").count() == 12);
+    for n in 0..30 {
+        let id = site.inject("s@x", &[&format!("good{n}@here.example")], "x\n");
+        tree.wait_for_log(&format!("end msg {id} "));
+    }
+    let log = tree.log();
+    assert!(!failed.iter().any(|id| log.contains(&format!("end msg {id} "))), "{log}");
+    // Asked for again meanwhile: each is on its way once.
+    tree.signal(tree.send, Signal::SIGALRM);
+    let mut open = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
+    std::io::Write::write_all(&mut open, "go\n".repeat(12).as_bytes()).unwrap();
+    site.wait_until_empty();
+    let log = tree.stop();
+    assert_eq!((log.matches("end msg").count(), log.matches("bounce msg").count()), (42, 12), "{log}");
+    let envelopes = std::fs::read_dir(&kept)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "env"));
+    assert_eq!(envelopes.count(), 12);
+}
+
+#[test]
+fn term_waits_for_bounces_that_are_on_their_way() {
+    let mut site = Site::new(&RULES);
+    let kept = site.fake_queue();
+    let (gate, fast) = (site.dir.path().join("gate"), site.dir.path().join("fake-queue"));
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    std::os::unix::fs::chown(&gate, Some(common::USER), None).unwrap();
+    let slow = site.dir.path().join("slow-queue");
+    let script = format!("#!/bin/sh\nread go <{}\nexec {}\n", gate.display(), fast.display());
+    e2e::kit::write_program(&slow, script);
+    site.set("BOUNCEQUEUE", slow.to_str().unwrap());
+    let tree = Tree::start(&site, always(Verdict::Failure, "no"), succeed());
+    site.inject("s@x", &["a@here.example"], "x\n");
+    tree.wait_for_log("failure: no");
+    // The queue program opens the gate: it runs.
+    let mut open = std::fs::OpenOptions::new().write(true).open(&gate).unwrap();
+    tree.signal(tree.send, Signal::SIGTERM);
+    tree.wait_for_log("exitasap");
+    std::io::Write::write_all(&mut open, b"go\n").unwrap();
+    let log = tree.stop();
+    assert!(log.contains("bounce msg "), "{log}");
+    only_kept(&kept);
+    assert_eq!((site.count(Part::Bounce), site.count(Part::Info)), (0, 0));
+}
+
 #[test]
 fn deferred_mail_is_tried_again_when_alrm_says_so_and_the_due_time_survives_a_restart() {
     let site = Site::new(&RULES);

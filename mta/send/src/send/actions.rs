@@ -181,6 +181,9 @@ impl Driver<'_> {
     }
 
     fn load(&mut self, id: MessageId, now: u64) {
+        if self.bounces.has(id) {
+            return;
+        }
         // A todo-proc that died while sorting sorts again; what it left does not count.
         let known = match self.files().has(Part::Todo, id) {
             Ok(true) => return,

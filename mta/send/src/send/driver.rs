@@ -17,6 +17,7 @@ use unix::signals::Signals;
 use unix::wait::{Interest, Ready, ready};
 
 use super::files::{Files, Info, Recipients};
+use super::injector::Injector;
 use super::scheduler::Scheduler;
 use super::settings::{Reread, Settings, log_lock_file};
 use super::spawner::Spawner;
@@ -61,6 +62,7 @@ pub(super) struct Driver<'a> {
     /// Addresses of running deliveries, by delivery number.
     pub(super) addresses: [Vec<Vec<u8>>; 2],
     pub(super) cleaner: Cleaner,
+    pub(super) bounces: Injector,
     pub(super) todo: Todo,
     pub(super) signals: Signals,
     pub(super) start_walk: Option<Walk>,
@@ -124,6 +126,7 @@ impl<'a> Driver<'a> {
             spawners: [local, remote],
             passes: [None, None],
             addresses: maxima.map(|m| vec![Vec::new(); usize::from(m)]),
+            bounces: Injector::new()?,
             garbage_walk: None,
             next_sweep: unix::clock::unix_seconds(),
             status: Vec::new(),
@@ -208,6 +211,8 @@ impl<'a> Driver<'a> {
         fds.extend(watch_cleaner.then(|| self.cleaner.watched()));
         let todo = fds.len();
         fds.extend((!self.todo.ended).then(|| (self.todo.from.as_fd(), Interest::Read)));
+        let bounces = fds.len();
+        fds.push((self.bounces.watched(), Interest::Read));
         let spawners = fds.len();
         let alive = Channel::BOTH.map(|c| self.spawners[c.index()].is_alive());
         for channel in Channel::BOTH.into_iter().filter(|c| alive[c.index()]) {
@@ -220,8 +225,11 @@ impl<'a> Driver<'a> {
         if watch_cleaner && found[1].closed {
             self.lost_cleaner(&io::Error::from(io::ErrorKind::UnexpectedEof))?;
         }
-        if spawners > todo && found[todo].read {
+        if bounces > todo && found[todo].read {
             self.read_todo()?;
+        }
+        if found[bounces].read {
+            self.take_bounces(unix::clock::unix_seconds())?;
         }
         let mut at = spawners;
         for channel in Channel::BOTH.into_iter().filter(|c| alive[c.index()]) {
@@ -282,6 +290,7 @@ impl<'a> Driver<'a> {
         }
         tell_manager(&NotifyState::Stopping);
         self.scheduler.exit();
+        self.bounces.exit();
         self.tell_todo(b'X')?;
         self.todo.told_to_end = Some(Deadline::after(Duration::from_secs(TODO_PATIENCE)));
         Ok(())
@@ -289,6 +298,9 @@ impl<'a> Driver<'a> {
 
     fn is_over(&mut self) -> io::Result<bool> {
         if !self.scheduler.is_exiting() || !self.scheduler.is_quiet() || self.scheduler.wake() == Some(0) {
+            return Ok(false);
+        }
+        if !self.bounces.is_idle() {
             return Ok(false);
         }
         Ok(self.todo.ended || self.todo.told_to_end.is_some_and(Deadline::passed))

@@ -8,7 +8,8 @@
 //!
 //! - [`schedule`]: when to try again; [`scheduler`]: what to do next; both pure.
 //! - [`verp`]: senders that name their recipient; pure.
-//! - `bounce`: whether and what to bounce; pure. `finish`: doing so, and removing the message.
+//! - `bounce`: whether and what to bounce; pure. `finish`: doing so, and removing the message;
+//!   `injector`: the way of a bounce into the queue, beside the loop.
 //! - `files`: the durable steps. `spawner`: one of the two spawners. `driver`: the loop, which
 //!   `actions` and `peers` carry out.
 //! - `sweep`: reading the queue at start, collecting garbage later.
@@ -18,6 +19,7 @@ mod bounce;
 mod driver;
 mod files;
 mod finish;
+mod injector;
 mod peers;
 pub mod schedule;
 pub mod scheduler;
