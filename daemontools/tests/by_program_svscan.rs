@@ -275,6 +275,24 @@ fn a_removed_service_is_forgotten_when_it_is_stopped() {
 }
 
 #[test]
+fn the_logger_of_a_removed_service_keeps_its_last_line() {
+    let kit = Kit::new();
+    fs::create_dir(kit.path("logs")).unwrap();
+    let run = trapping("trap 'echo last words; exit 0' TERM; echo up");
+    kit.service("sv/a", &run, Some(&logger(&kit, "a")));
+    let _svscan = scan(&kit);
+    wait_until("the first line", || log_text(&kit, "a") == "up\n");
+    let log = kit.wait_up("sv/a/log");
+    fs::rename(kit.path("sv/a"), kit.path("sv/.a")).unwrap();
+    assert_eq!(kit.code("svc", &["-dx", "-W", "sv/.a"]), 0);
+    wait_until("the logger to end", || !alive(log) && kit.code("svok", &["sv/.a/log"]) == 100);
+    assert_eq!(log_text(&kit, "a"), "up\nlast words\n");
+    // Enabled again, it starts again, with a logger.
+    fs::rename(kit.path("sv/.a"), kit.path("sv/a")).unwrap();
+    wait_until("another line", || log_text(&kit, "a") == "up\nlast words\nup\n");
+}
+
+#[test]
 fn debians_supervise_is_found_by_path_when_ours_is_not_there() {
     // A copy of the executable alone has no supervise beside it.
     let kit = Kit::new();

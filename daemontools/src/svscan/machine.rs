@@ -274,8 +274,10 @@ impl Machine {
             slot.present = false;
         }
         for entry in entries {
-            if let Some(slot) = self.slots.iter_mut().find(|s| s.identity == entry.id && s.name == entry.name)
-            {
+            // A slot whose service has ended for good is no home for another one: its pipe is closed.
+            let is_its =
+                |s: &&mut Slot| s.identity == entry.id && s.name == entry.name && s.main != Process::None;
+            if let Some(slot) = self.slots.iter_mut().find(is_its) {
                 slot.present = true;
                 if slot.down != entry.down {
                     slot.down = entry.down;
@@ -340,7 +342,8 @@ impl Machine {
         if phase == Phase::Stopping {
             slot.stop_service(now, limits, out);
         }
-        if phase != Phase::Running && slot.main == Process::None {
+        // Nobody will write any more, because all ends or because the service was removed.
+        if slot.main == Process::None {
             slot.stop_logger(now, limits, out);
         }
     }

@@ -335,3 +335,22 @@ fn children_are_known() {
     w.end(pid.as_raw());
     assert!(!w.machine.knows(pid));
 }
+
+#[test]
+fn the_logger_of_a_removed_service_reads_to_the_end() {
+    let mut w = World::new(LIMITS);
+    w.feed(Event::Scanned(vec![entry("a", 1, true)]));
+    w.feed(Event::Scanned(vec![]));
+    assert!(w.order.is_empty(), "the service runs until somebody stops it");
+    w.end(w.pid(0, Role::Main));
+    assert_eq!(w.order, ["x Log 0", "close 0"]);
+    // Back again before the logger has ended: a new pipe, and one logger at a time.
+    w.foreign.push((SlotId(1), Role::Log));
+    w.feed(Event::Scanned(vec![entry("a", 1, true)]));
+    assert_eq!(w.children.values().collect::<Vec<_>>(), [&(SlotId(0), Role::Log), &(SlotId(1), Role::Main)]);
+    w.end(w.pid(0, Role::Log));
+    w.foreign.clear();
+    w.pass(START_FLOOR);
+    assert_eq!(w.pipes.len(), 1);
+    assert_eq!(w.children.len(), 2);
+}
