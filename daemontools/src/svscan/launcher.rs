@@ -61,7 +61,7 @@ impl Launcher {
                 }
             }
         };
-        self.limits.as_inherited(|| launch.start())
+        self.limits.as_inherited(|| launch.start_unwatched())
     }
 
     /// Does a supervise run there, whoever started it? Cannot tell counts as no: supervise itself will

@@ -254,7 +254,7 @@ impl Launch {
     /// fork, exec, the change of user or of descriptors failed; nothing is left running.
     pub fn start(mut self) -> io::Result<Pid> {
         if self.is_plain() {
-            match self.spawn() {
+            match self.planned(spawn::spawn) {
                 // A script without #!, or a string with a NUL: as ever.
                 Err(e)
                     if e.raw_os_error() == Some(libc::ENOEXEC) || e.kind() == io::ErrorKind::InvalidInput => {
@@ -264,6 +264,15 @@ impl Launch {
         }
         let child = self.command().spawn()?;
         Ok(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?))
+    }
+
+    /// Starts it without waiting until it runs. A program that cannot be run is then a child that ends with 111,
+    /// after a message on its descriptor 2.
+    ///
+    /// # Errors
+    /// As [`Launch::start`], for what is noticed before.
+    pub fn start_unwatched(self) -> io::Result<Pid> {
+        if self.is_plain() { self.planned(spawn::fork) } else { self.start() }
     }
 
     /// Replaces this process by the program; returns only on failure.
@@ -278,13 +287,13 @@ impl Launch {
         !handed_on && self.program.as_bytes().contains(&b'/')
     }
 
-    fn spawn(&self) -> io::Result<Pid> {
+    fn planned(&self, start: fn(&spawn::Plan<'_>) -> io::Result<Pid>) -> io::Result<Pid> {
         let environment = match &self.environment {
             Some(exactly) => spawn::strings(exactly.iter().map(spawn::assignment)),
             None => spawn::strings(std::env::vars_os().map(|(n, v)| spawn::assignment((&n, &v)))),
         }?;
         let argv = std::iter::once(self.name.as_ref().unwrap_or(&self.program)).chain(&self.args);
-        spawn::spawn(&spawn::Plan {
+        start(&spawn::Plan {
             program: &self.program,
             argv: &spawn::strings(argv.map(|arg| arg.as_bytes().to_vec()))?,
             environment: &environment,
@@ -395,6 +404,30 @@ mod tests {
         // Signals 1 to 32: glibc leaves one of its own behind, 33, which it sets up when it needs it.
         assert!(plain.starts_with("name two none\n/usr\n00000000\n"), "{plain}");
         assert_eq!(plain, run(Launch::new("/bin/sh").identity(uid, gid, Vec::new())));
+    }
+
+    #[test]
+    fn nobody_has_to_wait_until_it_runs() {
+        let (r, w) = crate::fd::pipe().unwrap();
+        let launch = |program: &str| Launch::new(program).descriptor(w.as_fd(), 2).unwrap();
+        let script = "echo $0 $A >&2; pwd >&2; grep -E 'Sig(Blk|Ign)' /proc/self/status | grep -o '.......$' >&2; exit 7";
+        // Signals 1 to 28: those behind belong to the C library.
+        let signals = crate::signals::Signals::listen(&[nix::sys::signal::Signal::SIGUSR2]).unwrap();
+        let shell = launch("/bin/sh").arg0("name").args(["-c", script]).directory("/usr");
+        let child = shell.env_exactly([("A".into(), "one".into())]).start_unwatched().unwrap();
+        assert_eq!(wait_for(child).unwrap(), Ending::Exited(7));
+        drop(signals);
+        let child = launch("/nonexistent/program").start_unwatched().unwrap();
+        assert_eq!(wait_for(child).unwrap(), Ending::Exited(111));
+        let child = launch("/bin/true").directory("/nonexistent").start_unwatched().unwrap();
+        assert_eq!(wait_for(child).unwrap(), Ending::Exited(111));
+        drop(w);
+        let said = crate::fd::read_to_end_limited(&mut crate::fd::Raw(r.as_fd()), 1000).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(
+            said,
+            "name one\n/usr\n0000000\n0000000\nunable to run /nonexistent/program\nunable to run /bin/true\n"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! posix_spawn(3): a child without a copy of the parent's memory map.
+//! Children for which nothing has to be done in between: by posix_spawn(3), without a copy of the parent's memory map,
+//! or by fork(2), without waiting.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -67,6 +68,69 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> io::Result<Pid> {
         )
     })?;
     Ok(Pid::from_raw(pid))
+}
+
+/// The exit code of a child that could not become its program.
+pub(crate) const NOT_RUN: libc::c_int = 111;
+
+/// Starts it as [`spawn`] does, but by fork(2), so that this process does not wait until the program runs: where many
+/// are started on a busy machine, they compete for it from the first moment. A child that cannot become the
+/// program says so on descriptor 2 and exits with [`NOT_RUN`].
+///
+/// # Errors
+/// fork failed, or a string holds a NUL.
+pub(crate) fn fork(plan: &Plan<'_>) -> io::Result<Pid> {
+    let program = CString::new(plan.program.as_bytes())?;
+    let directory = plan.directory.map(|d| CString::new(d.as_os_str().as_bytes())).transpose()?;
+    let (argv, environment) = (pointers(plan.argv), pointers(plan.environment));
+    let said = [b"unable to run ", plan.program.as_bytes(), b"\n"].concat();
+    // SAFETY: in the child only `become_program` runs, which makes system calls and nothing else.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        0 => {
+            // SAFETY: this is the child; the vectors end with null pointers and live until the exec.
+            unsafe {
+                become_program(plan, &program, directory.as_deref(), argv.as_ptr(), environment.as_ptr());
+                libc::write(2, said.as_ptr().cast(), said.len());
+                libc::_exit(NOT_RUN)
+            }
+        }
+        1.. => Ok(Pid::from_raw(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Returns only on failure.
+///
+/// # Safety
+/// In a child of fork(2), with vectors that end with null pointers.
+unsafe fn become_program(
+    plan: &Plan<'_>,
+    program: &CStr,
+    directory: Option<&CStr>,
+    argv: *const *mut libc::c_char,
+    environment: *const *mut libc::c_char,
+) {
+    // SAFETY: plain system calls on values made before the fork; the new numbers of descriptors are meant
+    // for the program to come and are not owned by any value of this process.
+    unsafe {
+        if plan.new_group && libc::setpgid(0, 0) < 0 {
+            return;
+        }
+        for (from, to) in &plan.moves {
+            if libc::dup2(from.as_raw_fd(), *to) < 0 {
+                return;
+            }
+        }
+        if directory.is_some_and(|directory| libc::chdir(directory.as_ptr()) < 0) {
+            return;
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none = MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        libc::execve(program.as_ptr(), argv.cast(), environment.cast());
+    }
 }
 
 /// The calls return an error number instead of setting errno.
