@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
-//! - [`status`], [`state_path`] and [`fifo`]: what both sides of a service directory share;
+//! - [`status`], [`state_path`], [`client`] and [`fifo`]: what both sides of a service directory share;
 //! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side;
 //! - [`multilog`], [`tai64n`]: logs;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod envdir;
 pub mod fghack;
 pub mod fifo;

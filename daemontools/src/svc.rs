@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -11,8 +11,8 @@ use tai::Label;
 use unix::clock::Deadline;
 use unix::wait::Interest;
 
-use crate::svok::{is_supervised, status};
-use crate::{chain, fifo};
+use crate::state_path::{DISABLE_RUN, Places, SUPERVISEDIR};
+use crate::{chain, client, fifo};
 
 /// The table of svc.
 pub static SPEC: Spec = Spec {
@@ -44,11 +44,12 @@ pub static SPEC: Spec = Spec {
         OptionSpec::flag('D', "down, and create the file down"),
         OptionSpec::flag('Q', "once, and create the file down"),
         OptionSpec::flag('G', "signals of this command go to the process group"),
-        OptionSpec::flag('w', "wait until each service is up"),
+        OptionSpec::flag('w', "wait until each service is up, and ready if it says when it is"),
         OptionSpec::flag('W', "wait until each service is down; with -x, until supervise is gone"),
-        OptionSpec::value('T', "seconds", "give up waiting after this long"),
+        OptionSpec::value('T', "seconds", "give up waiting after this long, for all of them together"),
     ],
     operands: Operands { synopsis: "service ...", min: 1, max: None },
+    variables: &[DISABLE_RUN, SUPERVISEDIR],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "all commands were sent, and all waits came true" },
         ExitCodeDoc { code: 1, meaning: "a service directory or its control cannot be used" },
@@ -58,7 +59,8 @@ pub static SPEC: Spec = Spec {
     ],
     description: "\
 Sends the commands, in the order of the options, to the supervise(8) of each service directory. The first \
-service that fails gives the exit code; the others are tried all the same.",
+service that fails gives the exit code; the others are tried all the same. With -w or -W all are waited for \
+at the same time.",
     ..Spec::EMPTY
 };
 
@@ -81,6 +83,7 @@ enum Goal {
 
 #[derive(Debug)]
 struct Settings {
+    places: Places,
     commands: Vec<u8>,
     goal: Option<Goal>,
     restart: bool,
@@ -124,7 +127,8 @@ fn load(invocation: &Invocation) -> Result<(Settings, Parsed), Exit> {
         _ => None,
     };
     let restart = commands.contains(&b'r');
-    Ok((Settings { commands, goal, restart, patience }, parsed))
+    let places = Places::new(&invocation.environment);
+    Ok((Settings { places, commands, goal, restart, patience }, parsed))
 }
 
 fn main(invocation: &Invocation) -> Exit {
@@ -141,9 +145,13 @@ fn main(invocation: &Invocation) -> Exit {
     };
     let mut sent = Vec::new();
     for service in parsed.operands.iter().map(Path::new) {
-        let before = status(service).ok().map(|r| r.since);
-        match send(service, &settings.commands) {
-            Ok(true) => sent.push((service, before)),
+        let state = settings.places.of_client(service);
+        let before = client::record(&state).ok().map(|r| r.since);
+        match send(service, &state, &settings.commands) {
+            Ok(true) => {
+                let newer_than = before.filter(|_| settings.restart && settings.goal == Some(Goal::Up));
+                sent.push(Awaited { service, state, newer_than });
+            }
             Ok(false) => {
                 invocation.complain(
                     "warning",
@@ -160,76 +168,106 @@ fn main(invocation: &Invocation) -> Exit {
         }
     }
     if let Some(goal) = settings.goal {
-        for (service, before) in sent {
-            let newer_than = before.filter(|_| settings.restart && goal == Goal::Up);
-            note(wait(service, goal, newer_than, deadline));
-        }
+        note(wait_for_all(sent, goal, deadline));
     }
     exit
 }
 
 /// `Ok(false)`: supervise is not running.
-fn send(service: &Path, commands: &[u8]) -> io::Result<bool> {
+fn send(service: &Path, state: &Path, commands: &[u8]) -> io::Result<bool> {
     std::fs::metadata(service)?;
-    match fifo::writer(&service.join("supervise/control"))? {
+    match fifo::writer(&state.join("control"))? {
         // One write of less than PIPE_BUF: commands of two clients never mix.
         Some(mut control) => control.write_all(commands).map(|()| true),
         None => Ok(false),
     }
 }
 
-fn wait(service: &Path, goal: Goal, newer_than: Option<Label>, deadline: Option<Deadline>) -> Exit {
+/// A service that is waited for.
+struct Awaited<'a> {
+    service: &'a Path,
+    state: PathBuf,
+    /// Its state must have begun after this.
+    newer_than: Option<Label>,
+}
+
+/// Waits for all of them at the same time; the first that fails, in the order in which that was found
+/// out, gives the code.
+fn wait_for_all(mut awaited: Vec<Awaited<'_>>, goal: Goal, deadline: Option<Deadline>) -> Exit {
+    let alone = awaited.len() == 1;
+    if let [only] = awaited.as_slice() {
+        say(&waiting_for(only.service, goal));
+    }
+    let watch = watch(&awaited);
+    let mut exit = Exit::OK;
+    loop {
+        let late = deadline.is_some_and(Deadline::passed);
+        awaited.retain(|a| {
+            let (code, outcome) = match reached(&a.state, goal, a.newer_than) {
+                Ok(true) => (Exit::OK, "ok".to_owned()),
+                Ok(false) if !late => return true,
+                Ok(false) => (TIMED_OUT, "timed out".to_owned()),
+                Err(e) => (FAILED, format!("failed: {}", chain::phrase(&e))),
+            };
+            let begin = if alone { String::new() } else { waiting_for(a.service, goal) };
+            say(&format!("{begin}{outcome}\n"));
+            if exit == Exit::OK {
+                exit = code;
+            }
+            false
+        });
+        if awaited.is_empty() {
+            return exit;
+        }
+        let look = Deadline::after(LOOK_AGAIN);
+        let until = deadline.map_or(look, |d| d.min(look));
+        match &watch {
+            Some(watch) if matches!(unix::wait::one(watch.as_fd(), Interest::Read, until), Ok(true)) => {
+                let _ = watch.read_events();
+            }
+            Some(_) => {}
+            None => unix::wait::pause(until.left()),
+        }
+    }
+}
+
+fn waiting_for(service: &Path, goal: Goal) -> String {
     let word = match goal {
         Goal::Up => "up",
         Goal::Down => "down",
         Goal::Gone => "gone",
     };
-    let mut err = io::stderr();
-    // What is said here is for a person; nobody to read it is no reason to fail.
-    let _ = write!(err, "waiting for {} to be {word} ... ", service.display());
-    let (exit, outcome) = match reached(service, goal, newer_than, deadline) {
-        Ok(true) => (Exit::OK, "ok".to_owned()),
-        Ok(false) => (TIMED_OUT, "timed out".to_owned()),
-        Err(e) => (FAILED, format!("failed: {}", chain::phrase(&e))),
-    };
-    let _ = writeln!(err, "{outcome}");
-    exit
+    format!("waiting for {} to be {word} ... ", service.display())
 }
 
-fn reached(
-    service: &Path,
-    goal: Goal,
-    newer_than: Option<Label>,
-    deadline: Option<Deadline>,
-) -> io::Result<bool> {
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+/// For a person; nobody to read it is no reason to fail.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Hears of changes at once; without it, looking again and again will do.
+fn watch(awaited: &[Awaited<'_>]) -> Option<Inotify> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
     let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE;
-    watch.add_watch(&service.join("supervise"), changes)?;
-    loop {
-        let running = is_supervised(service)?;
-        let there = match goal {
-            Goal::Gone => !running,
-            Goal::Down => status(service)?.pid.is_none(),
-            Goal::Up => {
-                let now = status(service)?;
-                now.pid.is_some() && newer_than.is_none_or(|before| now.since > before)
-            }
-        };
-        if there {
-            return Ok(true);
-        }
-        if goal != Goal::Gone && !running {
-            return Err(io::Error::other("supervise not running"));
-        }
-        if deadline.is_some_and(Deadline::passed) {
-            return Ok(false);
-        }
-        let look = Deadline::after(LOOK_AGAIN);
-        let until = deadline.map_or(look, |d| d.min(look));
-        if unix::wait::one(watch.as_fd(), Interest::Read, until)? {
-            let _ = watch.read_events();
-        }
+    for a in awaited {
+        let _ = watch.add_watch(&a.state, changes);
     }
+    Some(watch)
+}
+
+fn reached(state: &Path, goal: Goal, newer_than: Option<Label>) -> io::Result<bool> {
+    let running = client::is_running(state)?;
+    if goal == Goal::Gone {
+        return Ok(!running);
+    }
+    if !running {
+        return Err(io::Error::other("supervise not running"));
+    }
+    let now = client::record(state)?;
+    Ok(match goal {
+        Goal::Up => now.is_ready() && newer_than.is_none_or(|before| now.since > before),
+        Goal::Down | Goal::Gone => now.pid.is_none(),
+    })
 }
 
 #[cfg(test)]

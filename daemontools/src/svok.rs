@@ -1,12 +1,12 @@
 //! svok and svup: is there a supervise here, is the service up?
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use program::{Exit, ExitCodeDoc, Invocation, Operands, Place, Program, Spec};
+use program::{Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Place, Program, Spec};
 
-use crate::status::Record;
-use crate::{chain, fifo};
+use crate::state_path::{DISABLE_RUN, Places, SUPERVISEDIR};
+use crate::{chain, client};
 
 const DIR: Operands = Operands { synopsis: "dir", min: 1, max: Some(1) };
 
@@ -17,6 +17,7 @@ pub static SVOK: Spec = Spec {
     section: 8,
     place: Place::Bin,
     operands: DIR,
+    variables: &[DISABLE_RUN, SUPERVISEDIR],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "supervise is running in dir" },
         ExitCodeDoc { code: 100, meaning: "it is not, or wrong usage" },
@@ -32,7 +33,12 @@ pub static SVUP: Spec = Spec {
     summary: "is the service up?",
     section: 8,
     place: Place::Bin,
+    options: &[
+        OptionSpec::flag('l', "ask about its logger"),
+        OptionSpec::flag('L', "ask about the service itself, the default"),
+    ],
     operands: DIR,
+    variables: &[DISABLE_RUN, SUPERVISEDIR],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "the service in dir is up" },
         ExitCodeDoc { code: 100, meaning: "it is not, or wrong usage" },
@@ -52,28 +58,15 @@ pub const SVUP_PROGRAM: Program = Program { spec: &SVUP, main: svup };
 /// # Errors
 /// It cannot be told (no permission, say).
 pub fn is_supervised(dir: &Path) -> io::Result<bool> {
-    Ok(fifo::writer(&dir.join("supervise/ok"))?.is_some())
-}
-
-/// The status record of the service in `dir`.
-///
-/// # Errors
-/// It cannot be read, or is no record (`InvalidData`).
-pub fn status(dir: &Path) -> io::Result<Record> {
-    let path = dir.join("supervise/status");
-    let decode = |bytes: Vec<u8>| Record::decode(&bytes);
-    // A writer that is not atomic may be in between; once more is enough.
-    decode(std::fs::read(&path)?)
-        .or_else(|e| std::fs::read(&path).map_err(|_| e).and_then(decode))
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    client::is_running(&dir.join("supervise"))
 }
 
 fn main(invocation: &Invocation) -> Exit {
-    answer(invocation, is_supervised)
+    answer(invocation, client::is_running)
 }
 
 fn svup(invocation: &Invocation) -> Exit {
-    answer(invocation, |dir| Ok(is_supervised(dir)? && status(dir)?.pid.is_some()))
+    answer(invocation, |state| Ok(client::is_running(state)? && client::record(state)?.pid.is_some()))
 }
 
 fn answer(invocation: &Invocation, ask: impl Fn(&Path) -> io::Result<bool>) -> Exit {
@@ -81,8 +74,12 @@ fn answer(invocation: &Invocation, ask: impl Fn(&Path) -> io::Result<bool>) -> E
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
-    let dir = Path::new(&parsed.operands[0]);
-    match ask(dir) {
+    let mut dir = PathBuf::from(&parsed.operands[0]);
+    // The last of -l and -L counts.
+    if parsed.in_order().map(|(option, _)| option).last() == Some("l") {
+        dir.push("log");
+    }
+    match ask(&Places::new(&invocation.environment).of_client(&dir)) {
         Ok(true) => Exit::OK,
         Ok(false) => Exit::PERMANENT,
         Err(e) => {

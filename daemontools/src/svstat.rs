@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use program::{Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Place, Program, Spec};
 use serde_json::{Value, json};
+use unix::child::Ending;
 use unix::{Errno, Pid};
 
-use crate::chain;
-use crate::status::{Record, Wait, Want};
-use crate::svok::{is_supervised, status};
+use crate::state_path::{DISABLE_RUN, Places, SUPERVISEDIR};
+use crate::status::{Readiness, Record, Wait, Want};
+use crate::supervise::dependency::Dependencies;
+use crate::supervise::state_dir::{MESSAGE, TALLY};
+use crate::supervise::tally;
+use crate::{chain, client};
 
 /// The table of svstat.
 pub static SPEC: Spec = Spec {
@@ -21,9 +25,11 @@ pub static SPEC: Spec = Spec {
     place: Place::Bin,
     options: &[
         OptionSpec::flag('o', "in the words of the original daemontools"),
+        OptionSpec::flag('t', "the last deaths of each service instead, with their time labels"),
         OptionSpec { short: Some('j'), long: Some("json"), value: None, help: "one JSON object a line" },
     ],
     operands: Operands { synopsis: "service ...", min: 1, max: None },
+    variables: &[DISABLE_RUN, SUPERVISEDIR],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "the last service is up" },
         ExitCodeDoc { code: 1, meaning: "it is down" },
@@ -31,7 +37,7 @@ pub static SPEC: Spec = Spec {
         ExitCodeDoc { code: 3, meaning: "it is paused" },
         ExitCodeDoc { code: 4, meaning: "it is down and wanted up" },
         ExitCodeDoc { code: 5, meaning: "it is up and wanted down" },
-        ExitCodeDoc { code: 6, meaning: "it waits for another service" },
+        ExitCodeDoc { code: 6, meaning: "it waits for another service or for what is left of itself" },
         ExitCodeDoc { code: 100, meaning: "the status record is damaged, or wrong usage" },
         ExitCodeDoc { code: 111, meaning: "cannot tell" },
     ],
@@ -53,7 +59,7 @@ enum Answer {
     CannotTell(String),
 }
 
-fn look(dir: &Path) -> Answer {
+fn look(dir: &Path, state: &Path) -> Answer {
     let cannot = |what: &str, e: &io::Error| Answer::CannotTell(format!("{what}: {}", chain::phrase(e)));
     if let Err(e) = std::fs::metadata(dir) {
         return cannot("unable to chdir", &e);
@@ -63,12 +69,12 @@ fn look(dir: &Path) -> Answer {
         Err(e) if e.kind() == io::ErrorKind::NotFound => true,
         Err(e) => return cannot("unable to stat down", &e),
     };
-    match is_supervised(dir) {
+    match client::is_running(state) {
         Ok(true) => {}
         Ok(false) => return Answer::NotRunning,
         Err(e) => return cannot("unable to open supervise/ok", &e),
     }
-    match status(dir) {
+    match client::record(state) {
         Ok(record) => Answer::Supervised { record, normally_up, alive: record.pid.is_some_and(is_alive) },
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
             Answer::Damaged(format!("unable to read supervise/status: {e}"))
@@ -113,6 +119,19 @@ fn remarks(record: &Record, normally_up: bool) -> String {
         (!up && record.want == Want::Up, ", want up"),
         (up && record.want == Want::Down, ", want down"),
     ];
+    join(&all)
+}
+
+/// Remarks about what only our supervise knows.
+fn more_remarks(record: &Record) -> String {
+    join(&[
+        (record.pid.is_some() && !record.is_ready(), ", not ready"),
+        (record.stopping, ", stopping"),
+        (record.failed, ", failed"),
+    ])
+}
+
+fn join(all: &[(bool, &str)]) -> String {
     all.iter().filter(|(holds, _)| *holds).map(|(_, text)| *text).collect()
 }
 
@@ -130,6 +149,7 @@ fn line(answer: &Answer, now: Duration) -> String {
     let age = age(record, now);
     let mut out = format!("{state} {}.{:09} seconds", age.as_secs(), age.subsec_nanos());
     out.push_str(&remarks(record, normally_up));
+    out.push_str(&more_remarks(record));
     let _ = match (record.pid, record.supervise) {
         (Some(pid), _) if alive => write!(out, " pid {pid}"),
         (Some(pid), _) => write!(out, " ?pid {pid}"),
@@ -148,36 +168,78 @@ fn original_line(answer: &Answer, now: Duration) -> String {
     format!("{state} {} seconds{}", age(record, now).as_secs(), remarks(record, *normally_up))
 }
 
-fn json(dir: &Path, answer: &Answer, now: Duration) -> Value {
+fn json(dir: &Path, state: &Path, answer: &Answer, now: Duration) -> Value {
     let name = dir.to_string_lossy();
-    match answer {
-        Answer::Supervised { record, normally_up, .. } => {
-            let since = record.since.to_unix();
-            json!({
-                "name": name,
-                "state": match (record.pid, record.wait) {
-                    (Some(_), _) if record.paused => "paused",
-                    (Some(_), _) => "up",
-                    (None, Wait::None) => "down",
-                    (None, _) => "wait",
-                },
-                "pid": record.pid,
-                "spid": record.supervise,
-                "since": since.map(|s| s.as_secs()),
-                "seconds": age(record, now).as_secs_f64(),
-                "want": match record.want {
-                    Want::Up => "up",
-                    Want::Down => "down",
-                    Want::Once => "once",
-                },
-                "normally": if *normally_up { "up" } else { "down" },
-                "paused": record.paused,
-            })
-        }
-        Answer::NotRunning => json!({ "name": name, "state": "unsupervised" }),
+    let (record, normally_up) = match answer {
+        Answer::Supervised { record, normally_up, .. } => (record, *normally_up),
+        Answer::NotRunning => return json!({ "name": name, "state": "unsupervised" }),
         Answer::Damaged(why) | Answer::CannotTell(why) => {
-            json!({ "name": name, "state": "unknown", "error": why })
+            return json!({ "name": name, "state": "unknown", "error": why });
         }
+    };
+    let seconds = |label: tai::Label| label.to_unix().map(|s| s.as_secs());
+    let (last_exit, last_signal) = match record.last {
+        None => (None, None),
+        Some(Ending::Exited(code)) => (Some(code), None),
+        Some(Ending::Killed(signal)) => (None, Some(signal)),
+    };
+    json!({
+        "name": name,
+        "state": match (record.pid, record.wait) {
+            (Some(_), _) if record.paused => "paused",
+            (Some(_), _) => "up",
+            (None, Wait::None) if record.failed => "failed",
+            (None, Wait::None) => "down",
+            (None, _) => "wait",
+        },
+        "pid": record.pid,
+        "spid": record.supervise,
+        "since": seconds(record.since),
+        "seconds": age(record, now).as_secs_f64(),
+        "ready": record.is_ready(),
+        "ready_since": match record.readiness {
+            Readiness::Since(label) => seconds(label),
+            Readiness::Silent | Readiness::Awaited => None,
+        },
+        "want": match record.want {
+            Want::Up => "up",
+            Want::Down => "down",
+            Want::Once => "once",
+        },
+        "normally": if normally_up { "up" } else { "down" },
+        "paused": record.paused,
+        "stopping": record.stopping,
+        "wait_for": waited_for(dir, record),
+        "remaining": match record.wait {
+            Wait::Seconds(left) => Some(left),
+            _ => None,
+        },
+        "restarts": record.restarts,
+        "last_exit": last_exit,
+        "last_signal": last_signal,
+        "status": std::fs::read(state.join(MESSAGE)).ok().map(|t| String::from_utf8_lossy(&t).into_owned()),
+    })
+}
+
+/// What it waits for, by name.
+fn waited_for(dir: &Path, record: &Record) -> Vec<String> {
+    match record.wait {
+        Wait::None => Vec::new(),
+        Wait::ForLock => vec!["service-lock".to_owned()],
+        Wait::ForService | Wait::Seconds(_) => Dependencies::of(dir)
+            .map(|d| d.services.iter().map(|s| s.to_string_lossy().into_owned()).collect())
+            .unwrap_or_default(),
+    }
+}
+
+fn deaths(state: &Path) -> Vec<tally::Death> {
+    std::fs::read(state.join(TALLY)).map(|bytes| tally::decode(&bytes)).unwrap_or_default()
+}
+
+fn how(ending: Ending) -> String {
+    match ending {
+        Ending::Exited(code) => format!("exited {code}"),
+        Ending::Killed(signal) => format!("signal {signal}"),
     }
 }
 
@@ -186,23 +248,37 @@ fn main(invocation: &Invocation) -> Exit {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
+    let places = Places::new(&invocation.environment);
     let now = unix::clock::since_epoch();
     let mut text = String::new();
     let mut last = Exit::OK;
     for dir in parsed.operands.iter().map(Path::new) {
-        let answer = look(dir);
+        let state = places.of_client(dir);
+        let answer = look(dir, &state);
         last = exit(&answer);
+        let name = dir.display();
         if parsed.flag("j") {
-            let mut value = json(dir, &answer, now);
+            let mut value = json(dir, &state, &answer, now);
             let log = dir.join("log");
             if log.is_dir() {
-                value["log"] = json(&log, &look(&log), now);
+                let state = places.of_client(&log);
+                value["log"] = json(&log, &state, &look(&log, &state), now);
+            }
+            if parsed.flag("t") {
+                let row = |d: &tally::Death| json!([d.when.to_unix().map(|t| t.as_secs()), how(d.ending)]);
+                value["deaths"] = deaths(&state).iter().map(row).collect();
             }
             let _ = writeln!(text, "{value}");
+        } else if parsed.flag("t") {
+            for death in deaths(&state) {
+                // As a line of a log, so that tai64nlocal can read it.
+                let label = String::from_utf8_lossy(&death.when.text()).into_owned();
+                let _ = writeln!(text, "{label} {name}: {}", how(death.ending));
+            }
         } else if parsed.flag("o") {
-            let _ = writeln!(text, "{}: {}", dir.display(), original_line(&answer, now));
+            let _ = writeln!(text, "{name}: {}", original_line(&answer, now));
         } else {
-            let _ = writeln!(text, "{}: {}", dir.display(), line(&answer, now));
+            let _ = writeln!(text, "{name}: {}", line(&answer, now));
         }
     }
     if let Err(e) = io::stdout().write_all(text.as_bytes()) {
@@ -219,7 +295,7 @@ mod tests {
 
     fn answer(pid: Option<u32>, want: Want, paused: bool, normally_up: bool) -> Answer {
         let since = Label::from_unix(Duration::from_secs(1000));
-        let record = Record { since, pid, paused, want, wait: Wait::None, supervise: Some(7) };
+        let record = Record { pid, paused, supervise: Some(7), ..Record::down(since, want) };
         Answer::Supervised { record, normally_up, alive: pid != Some(9) }
     }
 

@@ -1,31 +1,46 @@
 //! Performs what the machine decides. No policy here.
+//!
+//! - this module: the loop, signals, commands, the state directory;
+//! - `gate`: what may be in the way of a start;
+//! - `launch`: starting the service and the scripts;
+//! - `service`: which process is the service, signals to it, its end;
+//! - `hearing`: what the service says about itself.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+mod gate;
+mod hearing;
+mod launch;
+mod service;
+
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use program::{Environment, Exit};
+use nix::sys::inotify::Inotify;
+use program::Exit;
 use tai::Label;
-use unix::child::{Ending, Launch};
+use unix::child::Ending;
 use unix::clock::Deadline;
-use unix::process::Handle;
 use unix::signals::Signals;
 use unix::wait::Interest;
-use unix::{Errno, Pid, Signal};
+use unix::{Pid, Signal};
 
 use super::Settings;
-use super::machine::{Action, Death, Event, Machine, Script, Target, Why};
-use super::state_dir::{Error, SERVICE_LINE_AT, StateDir, create_down_file};
-use crate::envdir;
-use crate::status::{Record, Wait, Want};
+use super::machine::{Action, Event, Machine, Since};
+use super::relocation;
+use super::state_dir::{Error, StateDir, create_down_file};
+use crate::client;
+use crate::state_path::Place;
+use crate::status::{Readiness, Record, Want};
+use service::Service;
 
 /// What is read from the control FIFO in one turn.
 const CONTROL_BATCH: usize = 512;
-const STATE: &str = "supervise";
+/// A directory that somebody is removing is made again when that is likely to be over.
+const RENEW_AFTER: Duration = Duration::from_millis(100);
+/// When it cannot be made again.
+const RENEW_RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until told to exit.
 pub(super) fn run(settings: &Settings<'_>) -> Exit {
@@ -38,82 +53,129 @@ pub(super) fn run(settings: &Settings<'_>) -> Exit {
     }
 }
 
-/// The service process.
-#[derive(Debug)]
-enum Service {
-    None,
-    /// Our child.
-    Child(Pid),
-    /// The child of an earlier supervise.
-    Survivor(Handle),
+/// What the loop waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Control,
+    Survivor,
+    Announcement,
+    Notices,
+    Others,
 }
 
 struct Driver<'a> {
     settings: &'a Settings<'a>,
+    place: Place,
     signals: Signals,
     state: StateDir,
     machine: Machine,
     since: Label,
+    ready_since: Label,
+    last: Option<Ending>,
     labels: tai::Ascending,
     service: Service,
+    /// Do orphans of the service come to us?
+    adopting: bool,
     script: Option<Pid>,
+    /// Reading end of the pipe on which the service says that it is ready.
+    announcement: Option<OwnedFd>,
+    /// Changes in the state directories of services that are waited for.
+    others: Option<Inotify>,
+    /// The lock for the instance that is about to be started.
+    lock: Option<File>,
+    lock_reported: Option<Instant>,
+    cycle_reported: bool,
+    /// When the state directory is made again.
+    renew_at: Option<Instant>,
     started: Instant,
     exited: bool,
 }
 
+type Fatal = (Exit, String);
+
+fn temporary(what: &str) -> impl Fn(io::Error) -> Fatal {
+    move |e| (Exit::TEMPORARY, format!("{what}: {e}"))
+}
+
+fn unusable(error: &Error) -> Fatal {
+    let exit = if matches!(error, Error::Busy(_)) { Exit::PERMANENT } else { Exit::TEMPORARY };
+    (exit, error.to_string())
+}
+
 impl<'a> Driver<'a> {
-    fn start(settings: &'a Settings<'a>) -> Result<Self, (Exit, String)> {
-        let temporary = |what: &str| {
-            let what = what.to_owned();
-            move |e: io::Error| (Exit::TEMPORARY, format!("{what}: {e}"))
-        };
-        let wanted = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
+    fn start(settings: &'a Settings<'a>) -> Result<Self, Fatal> {
+        let wanted = [
+            Signal::SIGCHLD,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGHUP,
+            // Something in the state directory was removed.
+            Signal::SIGIO,
+        ];
         let signals = Signals::listen(&wanted).map_err(temporary("unable to catch signals"))?;
         unix::signals::forget_ignored().map_err(temporary("unable to catch signals"))?;
+        let here = |_| (Exit::TEMPORARY, "unable to find out the current directory".to_owned());
+        let started_in = std::env::current_dir().map_err(here)?;
         std::env::set_current_dir(&settings.dir)
             .map_err(temporary("unable to change to the service directory"))?;
-        let want = match fs::metadata("down") {
-            Ok(_) => Want::Down,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Want::Up,
-            Err(e) => return Err(temporary("unable to look for the file down")(e)),
-        };
+        let down = fs::exists("down").map_err(temporary("unable to look for the file down"))?;
         fs::metadata("run").map_err(temporary("unable to find the file run"))?;
+        let service = std::env::current_dir().map_err(here)?;
+        let place =
+            settings.places.of_supervise(&settings.dir, &started_in, settings.parent.as_deref(), &service);
+        relocation::make_place(&place).map_err(|e| unusable(&e))?;
+        for complaint in relocation::clear(&place).map_err(|e| unusable(&e))? {
+            report(settings, "warning", &complaint);
+        }
+        let before = client::record(&place.state).ok();
+        let state = StateDir::open(&place.state, None).map_err(|e| unusable(&e))?;
+        let survivor = state.survivor();
+        let want = match (&survivor, before) {
+            // The operator's last word about a service that runs on.
+            (Some(_), Some(before)) => before.want,
+            _ if down => Want::Down,
+            _ => Want::Up,
+        };
         let mut labels = tai::Ascending::default();
         let since = labels.label(unix::clock::since_epoch());
-        let record = Record {
-            since,
-            pid: None,
-            paused: false,
-            want,
-            wait: Wait::None,
-            supervise: Some(std::process::id()),
-        };
-        let state = StateDir::open(Path::new(STATE), &record).map_err(|e| match e {
-            Error::Busy(_) => (Exit::PERMANENT, e.to_string()),
-            Error::Io { .. } => (Exit::TEMPORARY, e.to_string()),
-        })?;
         Ok(Self {
             settings,
+            place,
             signals,
             state,
             machine: Machine::new(want, settings.stop_signal),
             since,
+            ready_since: since,
+            last: None,
             labels,
-            service: Service::None,
+            service: survivor.map_or(Service::None, Service::Survivor),
+            adopting: false,
             script: None,
+            announcement: None,
+            others: None,
+            lock: None,
+            lock_reported: None,
+            cycle_reported: false,
+            renew_at: None,
             started: Instant::now(),
             exited: false,
         })
     }
 
     fn serve(&mut self) -> Exit {
-        if let Some(survivor) = self.state.survivor() {
-            let pid = survivor.pid().as_raw().unsigned_abs();
+        // Published first: who finds `ok` open may read it.
+        self.publish(Since::Now);
+        if let Err(e) = self.state.announce() {
+            report(self.settings, "fatal", &e.to_string());
+            return Exit::TEMPORARY;
+        }
+        if let Some(pid) = self.service.pid() {
             self.warn(&format!(
                 "taking charge of process {pid}, which an earlier supervise has left running"
             ));
-            self.service = Service::Survivor(survivor);
-            self.feed(Event::Adopted { pid, kill_after: kill_after() });
+            self.feed(Event::Adopted { pid: pid.as_raw().unsigned_abs(), limits: launch::limits() });
         }
         self.feed(Event::Begin);
         while !self.exited {
@@ -126,28 +188,65 @@ impl<'a> Driver<'a> {
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) -> io::Result<()> {
-        let deadline =
-            self.machine.deadline().map(|at| Deadline::after(at.saturating_sub(self.started.elapsed())));
-        let mut fds =
-            vec![(self.signals.as_fd(), Interest::Read), (self.state.control.as_fd(), Interest::Read)];
-        if let Service::Survivor(handle) = &self.service {
-            fds.push((handle.as_fd(), Interest::Read));
+        let machine = self.machine.deadline().map(|at| at.saturating_sub(self.started.elapsed()));
+        let renewal = self.renew_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let deadline = machine.into_iter().chain(renewal).min().map(Deadline::after);
+        let ready = {
+            let mut sources = vec![Source::Signals, Source::Control];
+            let mut fds =
+                vec![(self.signals.as_fd(), Interest::Read), (self.state.control.as_fd(), Interest::Read)];
+            if let Service::Survivor(handle) = &self.service {
+                sources.push(Source::Survivor);
+                fds.push((handle.as_fd(), Interest::Read));
+            }
+            if let Some(pipe) = &self.announcement {
+                sources.push(Source::Announcement);
+                fds.push((pipe.as_fd(), Interest::Read));
+            }
+            if let Some(notices) = &self.state.notices {
+                sources.push(Source::Notices);
+                fds.push((notices.as_fd(), Interest::Read));
+            }
+            if let Some(others) = &self.others {
+                sources.push(Source::Others);
+                fds.push((others.as_fd(), Interest::Read));
+            }
+            let ready = unix::wait::ready(&fds, deadline)?;
+            sources.retain({
+                let mut ready = ready.iter();
+                move |_| ready.next().is_some_and(|r| r.read)
+            });
+            sources
+        };
+        // What it has said before its end counts.
+        if ready.contains(&Source::Announcement) {
+            self.take_announcement();
         }
-        let ready = unix::wait::ready(&fds, deadline)?;
-        if ready[0].read {
+        if ready.contains(&Source::Notices) {
+            self.take_notices();
+        }
+        if ready.contains(&Source::Signals) {
             self.take_signals()?;
         }
-        if ready.get(2).is_some_and(|r| r.read) {
-            self.service = Service::None;
-            self.feed(Event::Ended(Death::Unknown));
+        if ready.contains(&Source::Survivor) {
+            self.survivor_ended()?;
         }
-        if ready[1].read {
+        if ready.contains(&Source::Others) {
+            if let Some(others) = &self.others {
+                let _ = others.read_events();
+            }
+            self.feed(Event::LookAgain);
+        }
+        if ready.contains(&Source::Control) {
             self.take_commands()?;
+        } else {
+            self.feed(Event::ControlDrained);
         }
         self.feed(Event::Tick);
-        if !self.exited && !self.state.is_current() {
-            self.renew_state();
+        if self.machine.wait() == crate::status::Wait::None {
+            self.others = None;
         }
+        self.look_after_state();
         Ok(())
     }
 
@@ -156,31 +255,19 @@ impl<'a> Driver<'a> {
             match signal {
                 Signal::SIGTERM | Signal::SIGINT => self.feed(Event::Terminate),
                 Signal::SIGQUIT => self.feed(Event::Abandon),
-                // SIGCHLD: below, for one signal may stand for many children. SIGHUP: nothing to reload.
+                // SIGCHLD: below, for one signal may stand for many children. SIGIO: at the end of the
+                // turn. SIGHUP: nothing to reload.
                 _ => {}
             }
         }
+        self.reap()
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, ending)) = unix::child::reap()? {
             self.child_ended(pid, ending);
         }
         Ok(())
-    }
-
-    fn child_ended(&mut self, pid: Pid, ending: Ending) {
-        if matches!(self.service, Service::Child(service) if service == pid) {
-            self.info(&match ending {
-                Ending::Exited(code) => format!("pid {pid} exited with code {code}"),
-                Ending::Killed(signal) => format!("pid {pid} killed by signal {signal}"),
-            });
-            self.service = Service::None;
-            self.feed(Event::Ended(Death::Known(ending)));
-        } else if self.script == Some(pid) {
-            self.script = None;
-            if !ending.is_success() {
-                self.warn(&format!("script ended badly: {ending:?}"));
-            }
-            self.feed(Event::ScriptEnded { success: ending.is_success() });
-        }
     }
 
     fn take_commands(&mut self) -> io::Result<()> {
@@ -212,6 +299,7 @@ impl<'a> Driver<'a> {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
+            Action::CheckGate => return Some(self.check_gate()),
             Action::Start(why) => return Some(self.start_service(why)),
             Action::RunScript(script) => return Some(self.start_script(script)),
             Action::KillScript => {
@@ -221,13 +309,9 @@ impl<'a> Driver<'a> {
                 }
             }
             Action::Signal(target, signal) => self.send(target, signal),
-            Action::Publish(new_state) => {
-                if new_state {
-                    self.since = self.labels.label(unix::clock::since_epoch());
-                }
-                if let Err(e) = self.state.publish(&self.record()) {
-                    self.warn(&format!("unable to write supervise/status: {e}"));
-                }
+            Action::Publish(since) => self.publish(since),
+            Action::ReportHang => {
+                self.warn("the service has not shown in the time of the file watchdog that it is alive");
             }
             Action::CreateDownFile => {
                 if let Err(e) = create_down_file() {
@@ -239,140 +323,82 @@ impl<'a> Driver<'a> {
         None
     }
 
+    fn publish(&mut self, since: Since) {
+        match since {
+            Since::Before => {}
+            Since::Now => self.since = self.labels.label(unix::clock::since_epoch()),
+            Since::ReadyNow => self.ready_since = self.labels.label(unix::clock::since_epoch()),
+        }
+        if let Err(e) = self.state.publish(&self.record()) {
+            self.warn(&format!("unable to write {}/status: {e}", self.place.state.display()));
+        }
+    }
+
     fn record(&self) -> Record {
+        let machine = &self.machine;
         Record {
             since: self.since,
-            pid: self.machine.pid(),
-            paused: self.machine.paused(),
-            want: self.machine.want(),
-            wait: Wait::None,
+            pid: machine.pid(),
+            paused: machine.paused(),
+            want: machine.want(),
+            wait: machine.wait(),
             supervise: Some(std::process::id()),
+            readiness: match (machine.ready(), machine.announces()) {
+                (true, _) => Readiness::Since(self.ready_since),
+                (false, true) => Readiness::Awaited,
+                (false, false) => Readiness::Silent,
+            },
+            stopping: machine.stopping(),
+            failed: machine.failed(),
+            restarts: machine.restarts(),
+            last: self.last,
         }
     }
 
-    fn start_service(&mut self, why: Why) -> Event {
-        if let Err(e) = self.state.forget_service() {
-            self.warn(&format!("unable to write supervise/service: {e}"));
-        }
-        let started = self.launch_service(why);
-        match started {
-            Ok(pid) => {
-                self.info(&format!("pid {pid} started: {}", why.text()));
-                self.service = Service::Child(pid);
-                Event::Started { pid: pid.as_raw().unsigned_abs(), kill_after: kill_after() }
-            }
-            Err(e) => {
-                self.warn(&format!("unable to start run: {e}"));
-                match e.raw_os_error() {
-                    Some(libc::EAGAIN | libc::ENOMEM) => Event::ForkFailed,
-                    _ => Event::StartFailed,
-                }
-            }
-        }
-    }
-
-    fn launch_service(&self, why: Why) -> io::Result<Pid> {
-        let mut environment = self.environment();
-        if let Ok(meta) = fs::symlink_metadata("variables")
-            && meta.is_dir()
-        {
-            if meta.permissions().mode() & 0o001 == 0 {
-                environment = self.with_parent(Environment::default());
-            }
-            envdir::read(Path::new("variables"), envdir::OnUnreadable::Fail)
-                .map_err(io::Error::other)?
-                .apply(&mut environment);
-        }
-        let mut launch = Launch::new("./run")
-            .args([self.settings.dir.as_os_str(), OsStr::new(why.text())])
-            .env_exactly(environment.into_vec())
-            .record(self.state.service.as_fd(), SERVICE_LINE_AT)?;
-        if self.settings.process_group {
-            launch = launch.new_process_group();
-        }
-        launch.start()
-    }
-
-    /// Made anew for each start: a copy would be kept by every supervise all the time.
-    fn environment(&self) -> Environment {
-        self.with_parent(self.settings.environment.clone())
-    }
-
-    fn with_parent(&self, mut environment: Environment) -> Environment {
-        environment.set("PPID", std::process::id().to_string());
-        environment
-    }
-
-    fn start_script(&mut self, script: Script) -> Event {
-        let dir = self.settings.dir.clone();
-        let number = |n: &dyn std::fmt::Display| OsString::from(n.to_string());
-        let (name, args, limit) = match script {
-            Script::Init => ("init", vec![], None),
-            Script::Shutdown { pid } => {
-                let limit = seconds("timeout-shutdown").unwrap_or(Duration::from_secs(300));
-                ("shutdown", vec![dir, number(&pid)], Some(limit))
-            }
-            Script::Alert { pid, death } => {
-                let limit = seconds("timeout-alert").unwrap_or(Duration::from_secs(5));
-                let (code, how) = match death {
-                    Death::Known(Ending::Exited(code)) => (code, "exited"),
-                    Death::Known(Ending::Killed(signal)) => (signal, "stopped/signalled"),
-                    Death::Unknown => (0, "unknown"),
-                };
-                ("alert", vec![dir, number(&pid), number(&code), how.into()], Some(limit))
-            }
-        };
-        if fs::metadata(name).is_err() {
-            return Event::ScriptAbsent;
-        }
-        let launch = Launch::new(format!("./{name}")).args(args).new_process_group();
-        match launch.env_exactly(self.environment().into_vec()).start() {
-            Ok(pid) => {
-                self.script = Some(pid);
-                Event::ScriptStarted { limit }
-            }
-            Err(e) => {
-                self.warn(&format!("unable to run {name}: {e}"));
-                Event::ScriptAbsent
-            }
-        }
-    }
-
-    /// The number cannot belong to anybody else: it is our unreaped child, or a held process.
-    fn send(&self, target: Target, signal: Signal) {
-        let pid = match &self.service {
-            Service::None => return,
-            Service::Child(pid) => *pid,
-            Service::Survivor(handle) => handle.pid(),
-        };
-        if target == Target::Group && nix::sys::signal::killpg(pid, signal) != Err(Errno::ESRCH) {
+    /// Has somebody removed the state directory under us? Then another one is made.
+    fn look_after_state(&mut self) {
+        if self.exited || self.state.is_current() {
+            self.renew_at = None;
             return;
         }
-        let sent = match &self.service {
-            Service::Survivor(handle) => handle.signal(signal),
-            _ => nix::sys::signal::kill(pid, signal).map_err(io::Error::from),
-        };
-        if let Err(e) = sent {
-            self.warn(&format!("unable to send {signal} to {pid}: {e}"));
+        let now = Instant::now();
+        let at = *self.renew_at.get_or_insert(now + RENEW_AFTER);
+        if at > now {
+            return;
+        }
+        match self.renew_state() {
+            Ok(()) => {
+                self.renew_at = None;
+                self.warn(&format!("{} had been removed: made it again", self.place.state.display()));
+            }
+            // Not there to be used (yet).
+            Err(e) => {
+                self.renew_at = Some(now + RENEW_RETRY);
+                self.info(&format!("the state directory has been removed: {e}"));
+            }
         }
     }
 
-    /// Somebody removed the state directory under us: make another one and go on.
-    fn renew_state(&mut self) {
-        match StateDir::open(Path::new(STATE), &self.record()) {
-            Ok(state) => {
-                self.warn("supervise/ had been removed: made it again");
-                self.state = state;
-                // The file that tells a later supervise about the running service is gone with it.
-                if let Some(pid) = self.machine.pid()
-                    && let Err(e) = self.state.remember_service(pid)
-                {
-                    self.warn(&format!("unable to write supervise/service: {e}"));
-                }
-            }
-            // Not there to be used (yet): said once by the reader of the log, tried at the next event.
-            Err(e) => self.info(&format!("supervise/ has been removed: {e}")),
+    fn renew_state(&mut self) -> Result<(), Error> {
+        relocation::make_place(&self.place)?;
+        let held = self.state.hand_over();
+        let mut state = StateDir::open(&self.place.state, held)?;
+        state.notices = self.state.notices.take();
+        self.state = state;
+        self.publish(Since::Before);
+        self.state.announce()?;
+        // The file that tells a later supervise about the running service is gone with the old one.
+        if let Some(pid) = self.machine.pid()
+            && let Err(e) = self.state.remember_service(pid)
+        {
+            self.warn(&format!("unable to write {}/service: {e}", self.place.state.display()));
         }
+        if self.state.notices.is_some()
+            && let Err(e) = self.state.listen()
+        {
+            self.warn(&format!("unable to make the notification socket again: {e}"));
+        }
+        Ok(())
     }
 
     fn warn(&self, message: &str) {
@@ -394,14 +420,12 @@ fn report(settings: &Settings<'_>, level: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{}: supervise: {level}: {message}", settings.label);
 }
 
-fn number_in(file: &str) -> Option<u64> {
-    fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
-}
+/// The longest of these files that is read.
+const MAX_FILE: u64 = 4096;
 
-fn seconds(file: &str) -> Option<Duration> {
-    number_in(file).map(Duration::from_secs)
-}
-
-fn kill_after() -> Option<Duration> {
-    number_in("timeout-kill").filter(|&ms| ms > 0).map(Duration::from_millis)
+/// A small file of the service directory; `None` when it cannot be read.
+fn small_file(name: &str) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(Path::new(name)).ok()?.take(MAX_FILE).read_to_end(&mut text).ok()?;
+    Some(text)
 }

@@ -1,7 +1,7 @@
 //! The life of one service as a pure state machine: events in, actions out, time passed in.
 //!
 //! ```text
-//!            pending start, floor of 1 s passed, init done
+//!            pending start, floor passed, init done, gate open
 //!   Down ───────────────────────────────────────────────► Starting ──Started──► Up
 //!    ▲                                                        │                 │
 //!    └────────────StartFailed (pending again)─────────────────┘                 │ d, r, TERM: shutdown
@@ -9,37 +9,50 @@
 //! ```
 //!
 //! At most one service process and at most one script exist at any time. The driver performs every
-//! action at once and in order, and feeds the outcome of `Start` and `RunScript` back before anything
-//! else. Time is monotonic, counted from any fixed moment.
+//! action at once and in order, and feeds the outcome of `CheckGate`, `Start` and `RunScript` back
+//! before anything else. Time is monotonic, counted from any fixed moment.
 
+mod control;
 mod events;
+mod starting;
+mod stopping;
 
 use std::time::Duration;
 
 use unix::Signal;
 
-use crate::status::Want;
-use events::plain_signal;
-pub use events::{Action, Death, Event, Script, Target, Why};
-
-/// No two starts of the service are closer than this.
-pub const START_FLOOR: Duration = Duration::from_secs(1);
-/// After a fork that failed.
-pub const FORK_RETRY: Duration = Duration::from_secs(60);
-/// After `init` failed.
-pub const INIT_RETRY: Duration = Duration::from_secs(60);
+use super::policy::Backoff;
+use crate::status::{Wait, Want};
+pub use events::{Action, Death, Event, Gate, Limits, Script, Since, Target, Why};
+pub use starting::{FORK_RETRY, INIT_RETRY};
+pub use stopping::HANG_KILL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Main {
     Down,
     Starting(Why),
-    Up { pid: u32, kill_after: Option<Duration> },
+    Up(Instance),
+}
+
+/// The running service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Instance {
+    pid: u32,
+    limits: Limits,
+    ready: bool,
+    stopping: bool,
+    /// When it counts as hanging.
+    hangs_at: Option<Duration>,
+    /// When KILL follows ABRT.
+    kill_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Stop {
     target: Target,
     restart: bool,
+    signalled: bool,
+    killed: bool,
     kill_at: Option<Duration>,
 }
 
@@ -49,6 +62,24 @@ struct Running {
     kill_at: Option<Duration>,
 }
 
+/// The way to the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    /// Nobody has asked yet.
+    Unknown,
+    /// The question is with the driver.
+    Asked,
+    Open,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    wait: Wait,
+    again: Duration,
+    /// End of the time that the others get.
+    until: Option<Duration>,
+}
+
 /// The state of one service.
 #[derive(Debug)]
 pub struct Machine {
@@ -56,7 +87,15 @@ pub struct Machine {
     want: Want,
     main: Main,
     paused: bool,
+    failed: bool,
+    restarts: u32,
     pending: Option<Why>,
+    passage: Passage,
+    waiting: Option<Waiting>,
+    backoff: Backoff,
+    /// Ends in a row that nobody asked for.
+    failures: u32,
+    last_start: Option<Duration>,
     not_before: Duration,
     initialised: bool,
     script: Option<Running>,
@@ -75,7 +114,14 @@ impl Machine {
             want,
             main: Main::Down,
             paused: false,
+            failed: false,
+            restarts: 0,
             pending: None,
+            passage: Passage::Unknown,
+            waiting: None,
+            backoff: Backoff::default(),
+            failures: 0,
+            last_start: None,
             not_before: Duration::ZERO,
             initialised: false,
             script: None,
@@ -92,13 +138,35 @@ impl Machine {
         self.want
     }
 
+    fn instance(&self) -> Option<&Instance> {
+        match &self.main {
+            Main::Up(instance) => Some(instance),
+            Main::Down | Main::Starting(_) => None,
+        }
+    }
+
     /// Process id of the service while it is up.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        match self.main {
-            Main::Up { pid, .. } => Some(pid),
-            Main::Down | Main::Starting(_) => None,
-        }
+        self.instance().map(|i| i.pid)
+    }
+
+    /// Is it up and going to say when it is ready?
+    #[must_use]
+    pub fn announces(&self) -> bool {
+        self.instance().is_some_and(|i| i.limits.announces)
+    }
+
+    /// Has it said that it is ready?
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.instance().is_some_and(|i| i.ready)
+    }
+
+    /// Has it said that it is stopping?
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.instance().is_some_and(|i| i.stopping)
     }
 
     /// Is it stopped by a signal of the operator?
@@ -107,14 +175,31 @@ impl Machine {
         self.paused
     }
 
+    /// Has it asked not to be started again?
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// How often it was started again after an end that nobody asked for.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// What it waits for.
+    #[must_use]
+    pub fn wait(&self) -> Wait {
+        self.waiting.map_or(Wait::None, |w| w.wait)
+    }
+
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        let start = (self.main == Main::Down && self.pending.is_some() && self.script.is_none())
-            .then_some(self.not_before);
         let script = self.script.and_then(|s| s.kill_at);
         let stop = self.stop.and_then(|s| s.kill_at);
-        [start, script, stop].into_iter().flatten().min()
+        let (hang, abort) = self.instance().map_or((None, None), |i| (i.hangs_at, i.kill_at));
+        [self.start_due(), script, stop, hang, abort].into_iter().flatten().min()
     }
 
     /// Takes an event and says what to do, in order.
@@ -127,19 +212,24 @@ impl Machine {
                 if self.want == Want::Up && self.main == Main::Down {
                     self.pending = Some(Why::AutoStartup);
                 }
-                out.push(Action::Publish(true));
+                out.push(Action::Publish(Since::Now));
             }
-            Event::Adopted { pid, kill_after } => {
+            Event::Adopted { pid, limits } => {
                 self.initialised = true;
-                self.main = Main::Up { pid, kill_after };
-                out.push(Action::Publish(true));
+                // Whether it was ready nobody knows any more; it has had its time.
+                self.up(pid, Limits { announces: false, watchdog: None, ..limits }, now, out);
             }
-            Event::Started { pid, kill_after } => {
-                self.main = Main::Up { pid, kill_after };
-                out.push(Action::Publish(true));
-            }
+            Event::Gate { gate, backoff } => self.gate(gate, backoff, now, out),
+            Event::LookAgain => self.look_again(now),
+            Event::Started { pid, limits } => self.up(pid, limits, now, out),
             Event::StartFailed => self.start_failed(None, now),
             Event::ForkFailed => self.start_failed(Some(Why::SystemFailure), now + FORK_RETRY),
+            Event::Replaced { pid } => self.replaced(pid, out),
+            Event::Ready => self.say(now, out, |i| !std::mem::replace(&mut i.ready, true), Since::ReadyNow),
+            Event::Stopping => {
+                self.say(now, out, |i| !std::mem::replace(&mut i.stopping, true), Since::Before);
+            }
+            Event::Alive => self.say(now, out, |_| false, Since::Before),
             Event::ScriptStarted { limit } => {
                 if let Some(running) = &mut self.script {
                     running.kill_at = limit.map(|l| now + l);
@@ -147,7 +237,7 @@ impl Machine {
             }
             Event::ScriptAbsent => self.script_done(true, now, out),
             Event::ScriptEnded { success } => self.script_done(success, now, out),
-            Event::Ended(death) => self.ended(death, out),
+            Event::Ended { death, permanent } => self.ended(death, permanent, now, out),
             Event::Control(byte) => {
                 let target =
                     if std::mem::take(&mut self.group_next) { Target::Group } else { Target::Process };
@@ -167,95 +257,31 @@ impl Machine {
         self.settle(now, out);
     }
 
-    fn control(&mut self, byte: u8, target: Target, out: &mut Vec<Action>) {
-        match byte {
-            b'u' => self.want_up(Want::Up, Why::ManualStartup, out),
-            b'o' => self.want_up(Want::Once, Why::OneTime, out),
-            b'd' => self.want_down(target, out),
-            b'D' => {
-                out.push(Action::CreateDownFile);
-                self.want_down(target, out);
-            }
-            b'Q' => {
-                out.push(Action::CreateDownFile);
-                self.want_up(Want::Once, Why::OneTime, out);
-            }
-            b'r' if self.main == Main::Down => self.want_up(Want::Up, Why::ManualRestart, out),
-            b'r' => {
-                self.want = Want::Up;
-                out.push(Action::Publish(false));
-                self.begin_stop(target, true, out);
-            }
-            b'x' => self.exiting = true,
-            b'G' => self.group_next = true,
-            b'p' => self.pause(target, out),
-            b'c' => self.resume(target, out),
-            b'P' => self.pause(Target::Group, out),
-            b'C' => self.resume(Target::Group, out),
-            b'K' => self.signal(Target::Group, Signal::SIGKILL, out),
-            _ => {
-                if let Some(signal) = plain_signal(byte) {
-                    self.signal(target, signal, out);
-                }
-            }
+    fn up(&mut self, pid: u32, limits: Limits, now: Duration, out: &mut Vec<Action>) {
+        // One that says when it is ready need not say before that it is alive.
+        let hangs_at = limits.watchdog.filter(|_| !limits.announces).map(|after| now + after);
+        self.main =
+            Main::Up(Instance { pid, limits, ready: false, stopping: false, hangs_at, kill_at: None });
+        self.failed = false;
+        out.push(Action::Publish(Since::Now));
+    }
+
+    /// The service has said something, which also shows that it is alive.
+    fn say(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Action>,
+        note: impl Fn(&mut Instance) -> bool,
+        since: Since,
+    ) {
+        let stopping = self.stop.is_some();
+        let Main::Up(instance) = &mut self.main else { return };
+        let news = note(instance);
+        if instance.kill_at.is_none() && !stopping && (instance.ready || !instance.limits.announces) {
+            instance.hangs_at = instance.limits.watchdog.map(|after| now + after);
         }
-    }
-
-    fn want_up(&mut self, want: Want, why: Why, out: &mut Vec<Action>) {
-        self.want = want;
-        out.push(Action::Publish(false));
-        if self.main == Main::Down {
-            self.pending = Some(why);
-        }
-    }
-
-    fn want_down(&mut self, target: Target, out: &mut Vec<Action>) {
-        self.want = Want::Down;
-        self.pending = None;
-        out.push(Action::Publish(false));
-        self.begin_stop(target, false, out);
-    }
-
-    fn begin_stop(&mut self, target: Target, restart: bool, out: &mut Vec<Action>) {
-        let Some(pid) = self.pid() else { return };
-        let kill_at = self.stop.and_then(|s| s.kill_at);
-        self.stop = Some(Stop { target, restart, kill_at });
-        if self.script.is_none() {
-            self.run_script(Script::Shutdown { pid }, out);
-        }
-    }
-
-    fn send_stop(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let Main::Up { kill_after, .. } = self.main else { return };
-        let Some(stop) = &mut self.stop else { return };
-        stop.kill_at = stop.kill_at.or(kill_after.map(|after| now + after));
-        let target = stop.target;
-        out.push(Action::Signal(target, self.stop_signal));
-        out.push(Action::Signal(target, Signal::SIGCONT));
-        if std::mem::take(&mut self.paused) {
-            out.push(Action::Publish(false));
-        }
-    }
-
-    fn pause(&mut self, target: Target, out: &mut Vec<Action>) {
-        self.signal(target, Signal::SIGSTOP, out);
-        if self.pid().is_some() {
-            self.paused = true;
-            out.push(Action::Publish(false));
-        }
-    }
-
-    fn resume(&mut self, target: Target, out: &mut Vec<Action>) {
-        self.signal(target, Signal::SIGCONT, out);
-        if self.pid().is_some() {
-            self.paused = false;
-            out.push(Action::Publish(false));
-        }
-    }
-
-    fn signal(&self, target: Target, signal: Signal, out: &mut Vec<Action>) {
-        if self.pid().is_some() {
-            out.push(Action::Signal(target, signal));
+        if news {
+            out.push(Action::Publish(since));
         }
     }
 
@@ -273,34 +299,31 @@ impl Machine {
         }
     }
 
-    fn start_failed(&mut self, why: Option<Why>, not_before: Duration) {
-        if let Main::Starting(last) = self.main {
-            self.main = Main::Down;
-            self.not_before = self.not_before.max(not_before);
-            // A one-time start that the system refused is still owed; one whose run failed is not.
-            if self.want == Want::Up || (why.is_some() && self.want == Want::Once) {
-                self.pending = Some(why.unwrap_or(last));
-            }
-        }
-    }
-
-    fn ended(&mut self, death: Death, out: &mut Vec<Action>) {
-        let Main::Up { pid, .. } = self.main else { return };
+    fn ended(&mut self, death: Death, permanent: bool, now: Duration, out: &mut Vec<Action>) {
+        let Main::Up(Instance { pid, .. }) = self.main else { return };
         self.main = Main::Down;
         self.paused = false;
         let stop = self.stop.take();
-        out.push(Action::Publish(true));
-        if self.want != Want::Up || self.exiting {
+        self.note_end(stop.is_some(), now);
+        let give_up = permanent && stop.is_none() && self.want == Want::Up;
+        if give_up {
+            self.failed = true;
+            self.want = Want::Down;
+        }
+        out.push(Action::Publish(Since::Now));
+        if self.exiting {
             return;
         }
-        match stop {
-            Some(stop) => {
+        match (stop, self.want) {
+            (Some(stop), Want::Up) => {
                 self.pending = Some(if stop.restart { Why::ManualRestart } else { Why::ManualStartup });
             }
-            None => {
+            (None, Want::Up) => {
                 self.pending = Some(Why::AbnormalStartup);
                 self.run_script(Script::Alert { pid, death }, out);
             }
+            _ if give_up => self.run_script(Script::Alert { pid, death }, out),
+            _ => {}
         }
     }
 
@@ -311,39 +334,8 @@ impl Machine {
             running.kill_at = None;
             out.push(Action::KillScript);
         }
-        if let Some(stop) = &mut self.stop
-            && stop.kill_at.is_some_and(|at| at <= now)
-        {
-            // Once is enough: nothing survives it but a process in the kernel's hands.
-            stop.kill_at = None;
-            out.push(Action::Signal(stop.target, Signal::SIGKILL));
-        }
-    }
-
-    /// Starts what is due and leaves when told to.
-    fn settle(&mut self, now: Duration, out: &mut Vec<Action>) {
-        if self.main != Main::Down {
-            return;
-        }
-        if self.exiting {
-            // A shutdown script still has work to do; the others have lost their purpose.
-            if !matches!(self.script, Some(Running { script: Script::Shutdown { .. }, .. })) {
-                self.leave(out);
-            }
-            return;
-        }
-        if self.script.is_some() || now < self.not_before {
-            return;
-        }
-        let Some(why) = self.pending else { return };
-        if !self.initialised {
-            self.run_script(Script::Init, out);
-            return;
-        }
-        self.pending = None;
-        self.not_before = now + START_FLOOR;
-        self.main = Main::Starting(why);
-        out.push(Action::Start(why));
+        self.expire_stop(now, out);
+        self.expire_watchdog(now, out);
     }
 
     fn leave(&mut self, out: &mut Vec<Action>) {

@@ -6,15 +6,22 @@
 //!        run, scripts, signals, status  ◄────┴────Action───────┘
 //! ```
 
+pub mod dependency;
 mod driver;
 pub mod machine;
+pub mod notice;
+pub mod policy;
+mod relocation;
 pub mod state_dir;
+pub mod tally;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use program::{Exit, ExitCodeDoc, Invocation, Loader, Operands, Place, Program, Spec, Variable};
 use unix::Signal;
+
+use crate::state_path::{DISABLE_RUN, Places, SUPERVISEDIR};
 
 /// The table of supervise.
 pub static SPEC: Spec = Spec {
@@ -30,6 +37,16 @@ pub static SPEC: Spec = Spec {
         Variable {
             name: "SHUTDOWN_SIGNAL",
             help: "Name or number of the signal that stops the service (default TERM).",
+        },
+        DISABLE_RUN,
+        SUPERVISEDIR,
+        Variable {
+            name: "SV_PWD",
+            help: "Name of the service that a logger belongs to (default: the directory supervise is started in).",
+        },
+        Variable {
+            name: "UPFIFO",
+            help: "Name of the FIFO in the state directories of others that is open while they are up (default up).",
         },
     ],
     exits: &[
@@ -49,13 +66,31 @@ process group, G makes the next byte act on the process group, D down and Q once
 
 To stop the service, ./shutdown (if it is there) is run with dir and the process id, then the stop \
 signal and CONT are sent if the service is still there. After an unexpected end ./alert is run with dir, \
-process id, code, and how (exited, stopped/signalled, or unknown). ./init is run once before the first start, again \
-after a minute if it fails. Files timeout-shutdown (seconds, default 300) and timeout-alert (seconds, \
-default 5) limit the scripts; timeout-kill (milliseconds, default never) is how long after the stop \
-signals KILL follows.
+process id, code, and how (exited, stopped/signalled, or unknown). ./init is run once before the first \
+start, again after a minute if it fails. Files timeout-shutdown (seconds, default 300) and timeout-alert \
+(seconds, default 5) limit the scripts; timeout-kill (milliseconds, default never) is how long after the \
+stop signals KILL follows.
+
+The file wait names services that must be up before this one is started: seconds on the first line, one \
+service on each of the next (beside this one, or an absolute path). The seconds are what a service that has \
+only just come up is given. The file backoff (min max factor, default 1000 1000 1) says how many \
+milliseconds lie between two starts at least: min, after each unexpected end times factor, up to max, until \
+the service has run for max. With a file permafail, a run that exits 100 is not started again.
+
+Up is also ready, unless the service says when it is: on the descriptor whose number is in the file \
+notification-fd by a newline, or with a file notify-socket by READY=1 to the socket that NOTIFY_SOCKET \
+names, which also takes STATUS=, STOPPING=1, WATCHDOG=1 and MAINPID=. With a file watchdog \
+(milliseconds) a service that does not send WATCHDOG=1 so often gets ABRT, then KILL after timeout-kill \
+(default 10000), and is started again.
+
+When run has the sticky bit, orphans of the service are part of it: it is up until the last one has ended, \
+and signals go to all of them. The file lock-fd names a descriptor on which the service inherits a lock; as \
+long as anything holds it no other instance is started.
 
 A directory named variables adds to the environment of run, as envdir(8) does; when others may not \
 search it, run gets nothing but these variables.
+
+The last deaths (number in max-death-tally, default 100) are kept for svstat(8).
 
 TERM and INT are obeyed as the commands d and x together. QUIT ends supervise and leaves the service \
 running; a new supervise then takes charge of it again, also after supervise was killed.",
@@ -80,6 +115,12 @@ pub struct Settings<'a> {
     pub process_group: bool,
     /// What stops the service.
     pub stop_signal: Signal,
+    /// Where state is kept.
+    pub places: Places,
+    /// The service that a logger belongs to.
+    pub parent: Option<OsString>,
+    /// The FIFO of others that is open while they are up.
+    pub up_fifo: OsString,
     /// The environment for the service.
     pub environment: &'a program::Environment,
 }
@@ -123,7 +164,25 @@ fn load(invocation: &Invocation) -> Result<Settings<'_>, Exit> {
     }
     let stop_signal = stop_signal.unwrap_or(Signal::SIGTERM);
     loader.show("stop_signal", stop_signal, "variable SHUTDOWN_SIGNAL");
-    let settings = Settings { dir, label, verbose, silent, process_group, stop_signal, environment: env };
+    let places = Places::new(env);
+    let run = places.run().map_or("not used".into(), |run| run.display().to_string());
+    loader.show("run", run, "variable DISABLE_RUN");
+    let given = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(ToOwned::to_owned);
+    let parent = given("SV_PWD");
+    let up_fifo = given("UPFIFO").unwrap_or_else(|| "up".into());
+    loader.show("up_fifo", up_fifo.to_string_lossy(), "variable UPFIFO");
+    let settings = Settings {
+        dir,
+        label,
+        verbose,
+        silent,
+        process_group,
+        stop_signal,
+        places,
+        parent,
+        up_fifo,
+        environment: env,
+    };
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 

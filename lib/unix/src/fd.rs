@@ -77,6 +77,19 @@ pub fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() < 3 { duplicate_above(&fd, 3) } else { Ok(fd) }
 }
 
+/// From now on SIGIO tells this process, which must have blocked or caught it, that an entry of the open
+/// directory was removed or renamed.
+///
+/// # Errors
+/// The kernel or the file system has no such events.
+pub fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // linux/fcntl.h: DN_DELETE, DN_RENAME, and DN_MULTISHOT in the sign bit.
+    let events: libc::c_int = 0x8 | 0x10 | i32::MIN;
+    // SAFETY: an open descriptor and plain integers.
+    let done = unsafe { libc::fcntl(directory.as_raw_fd(), libc::F_NOTIFY, events) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Is this number an open descriptor of this process?
 #[must_use]
 pub fn is_open(fd: RawFd) -> bool {

@@ -77,19 +77,49 @@ pub fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned())
 }
 
+/// What the kernel says about a process now; `Ok(None)` when there is none with this number.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse_stat(&stat)),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Shall orphaned descendants become children of this process instead of init's?
+///
+/// # Errors
+/// The kernel is older than 3.4.
+pub fn adopt_orphans(on: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(on)?)
+}
+
+/// The children of this process, which must have one thread only; those that nobody has waited for
+/// are among them.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn children() -> io::Result<Vec<Pid>> {
+    if let Ok(list) = fs::read_to_string("/proc/thread-self/children") {
+        return Ok(list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw).collect());
+    }
+    // A kernel without that file.
+    let me = Pid::this().as_raw();
+    let numbers = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let processes = numbers.map(Pid::from_raw);
+    Ok(processes.filter(|&p| stat(p).ok().flatten().is_some_and(|s| s.parent == me)).collect())
+}
+
 /// When a process was started, in clock ticks since boot: with the boot, the identity of a process
 /// over the reuse of its number. `Ok(None)` when there is no such process or it is a zombie.
 ///
 /// # Errors
 /// /proc cannot be read.
 pub fn start_time(pid: Pid) -> io::Result<Option<u64>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => {
-            Ok(parse_stat(&stat).filter(|s| s.state != b'Z' && s.state != b'X').map(|s| s.start_time))
-        }
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        Err(e) => Err(e),
-    }
+    Ok(stat(pid)?.filter(|s| s.state != b'Z' && s.state != b'X').map(|s| s.start_time))
 }
 
 /// What we read from a line of /proc/PID/stat.
@@ -99,6 +129,10 @@ pub struct Stat {
     pub pid: i32,
     /// State letter.
     pub state: u8,
+    /// Process id of the parent.
+    pub parent: i32,
+    /// Process group.
+    pub group: i32,
     /// Clock ticks since boot.
     pub start_time: u64,
 }
@@ -113,8 +147,10 @@ pub fn parse_stat(line: &[u8]) -> Option<Stat> {
     // After the name: state is field 3, starttime field 22.
     let mut fields = line.get(close + 1..)?.split(|&b| b == b' ').filter(|f| !f.is_empty());
     let state = *fields.next()?.first()?;
-    let start_time = number(fields.nth(18)?)?.parse().ok()?;
-    Some(Stat { pid, state, start_time })
+    let parent = number(fields.next()?)?.parse().ok()?;
+    let group = number(fields.next()?)?.parse().ok()?;
+    let start_time = number(fields.nth(16)?)?.parse().ok()?;
+    Some(Stat { pid, state, parent, group, start_time })
 }
 
 #[cfg(test)]
@@ -131,6 +167,18 @@ mod tests {
         assert_eq!(start_time(me).unwrap(), Some(stat.start_time));
         assert_eq!(start_time(Pid::from_raw(i32::MAX)).unwrap(), None);
         assert_eq!(boot_id().unwrap().len(), 36);
+        assert_eq!(stat.parent, nix::unistd::getppid().as_raw());
+        assert_eq!(stat.group, nix::unistd::getpgrp().as_raw());
+    }
+
+    #[test]
+    fn children_are_those_of_this_thread() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        assert!(children().unwrap().contains(&pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!children().unwrap().contains(&pid));
     }
 
     #[test]
@@ -151,7 +199,8 @@ mod tests {
             line.extend(format!(" {n}").bytes());
         }
         line.extend(b" 4711 23\n");
-        assert_eq!(parse_stat(&line), Some(Stat { pid: 7, state: b'S', start_time: 4711 }));
+        let wanted = Stat { pid: 7, state: b'S', parent: 4, group: 5, start_time: 4711 };
+        assert_eq!(parse_stat(&line), Some(wanted));
     }
 
     proptest! {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use unix::Signal;
 use unix::child::Ending;
 
+use crate::supervise::policy::Backoff;
+
 /// Why the service is started; `run` gets the text as its second argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -74,6 +76,30 @@ pub enum Script {
     },
 }
 
+/// What the files of the service directory say about one instance of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// KILL this long after the stop signals.
+    pub kill_after: Option<Duration>,
+    /// It tells when it is ready.
+    pub announces: bool,
+    /// It is dead unless it says that it is alive at least so often.
+    pub watchdog: Option<Duration>,
+}
+
+/// May the service be started now?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing is in the way.
+    Open,
+    /// A service that it depends on is not up.
+    Service,
+    /// The services it depends on are up, but get this much more time.
+    Settling(Duration),
+    /// A process of an earlier instance still runs.
+    Locked,
+}
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -83,20 +109,40 @@ pub enum Event {
     Adopted {
         /// Its process id.
         pid: u32,
-        /// KILL this long after the stop signals.
-        kill_after: Option<Duration>,
+        /// Its limits.
+        limits: Limits,
     },
+    /// Answer to [`Action::CheckGate`].
+    Gate {
+        /// May it be started?
+        gate: Gate,
+        /// How soon it may be started again after that.
+        backoff: Backoff,
+    },
+    /// Something happened that may have opened the gate.
+    LookAgain,
     /// Answer to [`Action::Start`].
     Started {
         /// Its process id.
         pid: u32,
-        /// KILL this long after the stop signals.
-        kill_after: Option<Duration>,
+        /// Its limits.
+        limits: Limits,
     },
     /// Answer to [`Action::Start`]: `run` cannot be executed.
     StartFailed,
     /// Answer to [`Action::Start`]: the system has no room for another process.
     ForkFailed,
+    /// Another process is the service now: the first one ended and left children to us, or said so.
+    Replaced {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It says that it is ready.
+    Ready,
+    /// It says that it is stopping.
+    Stopping,
+    /// It says that it is alive.
+    Alive,
     /// Answer to [`Action::RunScript`].
     ScriptStarted {
         /// KILL it after this long; `None`: never.
@@ -105,7 +151,12 @@ pub enum Event {
     /// Answer to [`Action::RunScript`]: there is none, or it cannot be executed.
     ScriptAbsent,
     /// The service ended.
-    Ended(Death),
+    Ended {
+        /// How.
+        death: Death,
+        /// It asks not to be started again.
+        permanent: bool,
+    },
     /// The script ended.
     ScriptEnded {
         /// Did it exit 0?
@@ -123,9 +174,22 @@ pub enum Event {
     Tick,
 }
 
+/// What begins with a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Nothing: the state is what it was.
+    Before,
+    /// A new state.
+    Now,
+    /// The service is ready.
+    ReadyNow,
+}
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// Find out whether the service may be started.
+    CheckGate,
     /// Start `run`.
     Start(Why),
     /// Start a script.
@@ -134,8 +198,10 @@ pub enum Action {
     KillScript,
     /// Send a signal to the service.
     Signal(Target, Signal),
-    /// Publish the state; `true` when a new state begins now.
-    Publish(bool),
+    /// Publish the state.
+    Publish(Since),
+    /// Say that the service has not shown for too long that it is alive.
+    ReportHang,
     /// Create the file `down`.
     CreateDownFile,
     /// The end of supervise.

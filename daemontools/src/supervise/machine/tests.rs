@@ -1,6 +1,9 @@
 use super::*;
+use crate::supervise::policy::Backoff;
 use proptest::prelude::*;
 use unix::child::Ending;
+
+const START_FLOOR: Duration = Duration::from_secs(1);
 
 /// A world around the machine: one service, one script, a clock. It panics when the machine asks for
 /// something impossible.
@@ -16,7 +19,10 @@ struct World {
     scripts: Vec<Script>,
     has_scripts: bool,
     fail: Option<Event>,
-    kill_after: Option<Duration>,
+    permanent: bool,
+    limits: Limits,
+    gate: Gate,
+    backoff: Backoff,
     exited: bool,
     published: Option<u32>,
 }
@@ -35,7 +41,10 @@ impl World {
             scripts: vec![],
             has_scripts,
             fail: None,
-            kill_after: None,
+            permanent: false,
+            limits: Limits::default(),
+            gate: Gate::Open,
+            backoff: Backoff::default(),
             exited: false,
             published: None,
         }
@@ -66,7 +75,10 @@ impl World {
             Action::Start(why) => {
                 assert_eq!(self.service, None, "never two services");
                 if let Some(last) = self.last_start {
-                    assert!(self.now >= last + START_FLOOR, "never two starts in a second");
+                    assert!(
+                        self.now >= last + self.backoff.min(),
+                        "never two starts too close to each other"
+                    );
                 }
                 self.last_start = Some(self.now);
                 self.starts.push(why);
@@ -75,7 +87,7 @@ impl World {
                 }
                 self.pids += 1;
                 self.service = Some(self.pids);
-                Some(Event::Started { pid: self.pids, kill_after: self.kill_after })
+                Some(Event::Started { pid: self.pids, limits: self.limits })
             }
             Action::RunScript(script) => {
                 assert_eq!(self.script, None, "never two scripts");
@@ -99,7 +111,8 @@ impl World {
                 self.published = self.machine.pid();
                 None
             }
-            Action::CreateDownFile => None,
+            Action::CheckGate => Some(Event::Gate { gate: self.gate, backoff: self.backoff }),
+            Action::CreateDownFile | Action::ReportHang => None,
             Action::Exit => {
                 self.exited = true;
                 None
@@ -114,7 +127,7 @@ impl World {
 
     fn die(&mut self, death: Death) {
         if self.service.take().is_some() {
-            self.feed(Event::Ended(death));
+            self.feed(Event::Ended { death, permanent: self.permanent });
         }
     }
 
@@ -385,7 +398,7 @@ fn failures_to_start_are_tried_again() {
 #[test]
 fn kill_follows_when_the_service_does_not() {
     let mut w = World::new(Want::Up, false);
-    w.kill_after = Some(Duration::from_millis(1500));
+    w.limits.kill_after = Some(Duration::from_millis(1500));
     w.feed(Event::Begin);
     w.control("Gd");
     assert_eq!(w.machine.deadline(), Some(w.now + Duration::from_millis(1500)));
@@ -398,7 +411,7 @@ fn kill_follows_when_the_service_does_not() {
 fn an_adopted_service_is_like_any_other() {
     let mut w = World::new(Want::Up, false);
     w.service = Some(77);
-    w.feed(Event::Adopted { pid: 77, kill_after: None });
+    w.feed(Event::Adopted { pid: 77, limits: Limits::default() });
     w.feed(Event::Begin);
     assert!(w.starts.is_empty(), "no twin");
     assert_eq!(w.published, Some(77));
@@ -438,7 +451,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..60),
     ) {
         let mut w = World::new(if up { Want::Up } else { Want::Down }, has_scripts);
-        w.kill_after = kill_after.map(Duration::from_millis);
+        w.limits.kill_after = kill_after.map(Duration::from_millis);
         w.feed(Event::Begin);
         for step in steps {
             match step {
