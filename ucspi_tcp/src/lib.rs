@@ -10,6 +10,7 @@
 //! - [`tcp_env`]: what has to be asked about a client before its program starts;
 //! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one;
 //! - [`tcpclient`]: the other side, and [`questions`]: small programs that connect, ask and print the answer;
+//! - [`rblsmtpd`]: in front of an SMTP server, an executable of its own because of the DNS;
 //! - [`beside`], [`filters`], [`argv0`]: around a program or its data; [`crlf`] is their pure part, [`relay`] their driver.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod filters;
 pub mod networks;
 pub mod proxy;
 pub mod questions;
+pub mod rblsmtpd;
 pub mod relay;
 pub mod rules;
 pub mod tcp_env;

@@ -17,7 +17,6 @@
 
 mod channel;
 mod dialogue;
-pub mod dns;
 mod message;
 pub mod plan;
 mod report;
@@ -26,6 +25,8 @@ mod settings;
 mod spec;
 mod tcpto;
 mod tls;
+
+pub use ::dns;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -1,15 +1,17 @@
 //! The resolver that /etc/resolv.conf describes.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 
-use super::{Dns, Mx, Unavailable};
+use super::{Dns, Mx, Records, Unavailable};
 
 /// One question takes at most this long, all servers and retries together.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -27,13 +29,42 @@ impl System {
     /// # Errors
     /// It cannot be read, or the process has no descriptors left.
     pub fn new() -> Result<Self, Unavailable> {
+        Self::with(|| {
+            TokioResolver::builder_tokio()
+                .and_then(|builder| builder.build())
+                .map_err(|e| Unavailable(format!("/etc/resolv.conf: {e}")))
+        })
+    }
+
+    /// Asks these servers instead; without any, those of /etc/resolv.conf.
+    ///
+    /// # Errors
+    /// As [`System::new`].
+    pub fn of(servers: &[SocketAddr]) -> Result<Self, Unavailable> {
+        if servers.is_empty() {
+            return Self::new();
+        }
+        let server = |address: &SocketAddr| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            NameServerConfig::new(address.ip(), true, connections.into())
+        };
+        let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+        Self::with(|| {
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                .build()
+                .map_err(|e| Unavailable(e.to_string()))
+        })
+    }
+
+    fn with(build: impl FnOnce() -> Result<TokioResolver, Unavailable>) -> Result<Self, Unavailable> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Unavailable(e.to_string()))?;
-        let resolver = runtime
-            .block_on(async { TokioResolver::builder_tokio()?.build() })
-            .map_err(|e| Unavailable(format!("/etc/resolv.conf: {e}")))?;
+        let resolver = runtime.block_on(async { build() })?;
         Ok(Self { runtime, resolver })
     }
 
@@ -99,5 +130,25 @@ impl Dns for System {
             v6?;
         }
         Ok(Some(all))
+    }
+}
+
+impl Records for System {
+    fn texts(&self, name: &str) -> Result<Option<Vec<Vec<u8>>>, Unavailable> {
+        let found = self.ask(name, RecordType::TXT)?;
+        let text = |data| match data {
+            RData::TXT(text) => Some(text.txt_data.concat()),
+            _ => None,
+        };
+        Ok(found.map(|all| all.into_iter().filter_map(text).collect()))
+    }
+
+    fn ipv4(&self, name: &str) -> Result<Option<Vec<Ipv4Addr>>, Unavailable> {
+        let found = self.ask(name, RecordType::A)?;
+        let address = |data| match data {
+            RData::A(a) => Some(a.0),
+            _ => None,
+        };
+        Ok(found.map(|all| all.into_iter().filter_map(address).collect()))
     }
 }
