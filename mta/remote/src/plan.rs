@@ -39,6 +39,9 @@ pub enum PlanError {
         "sorry, although I'm listed as a best-preference MX or A for {0}, it isn't in my control/locals file, so I don't treat it as local (#5.4.6)"
     )]
     Loop(String),
+    /// The relay of a route cannot be used. Whoever wrote the route can mend it, so mail waits.
+    #[error("the relay {0} of a route {1}: correct smtproutes or SMTPROUTE (#4.3.5)")]
+    Relay(String, &'static str),
     /// The DNS cannot tell.
     #[error("DNS lookup failed temporarily: {0} (#4.4.3)")]
     Unavailable(String),
@@ -48,7 +51,7 @@ impl PlanError {
     /// Will trying again help?
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Relay(..))
     }
 }
 
@@ -79,7 +82,10 @@ pub fn targets(world: &impl World, host: &[u8], route: Option<&Route>) -> Result
     let shown = host.escape_ascii().to_string();
     let domain = std::str::from_utf8(host).map_err(|_| PlanError::BadName(shown.clone()))?;
     if let Some(ip) = literal(domain) {
-        return own_or(world, vec![Target { name: domain.to_owned(), ip, port }], domain);
+        if world.is_own(ip) {
+            return Err(PlanError::Loop(domain.to_owned()));
+        }
+        return Ok(vec![Target { name: domain.to_owned(), ip, port }]);
     }
     let domain = ascii(domain).ok_or(PlanError::BadName(shown))?;
     let mut exchangers = world.mx(&domain)?.ok_or_else(|| PlanError::NoSuchDomain(domain.clone()))?;
@@ -103,23 +109,22 @@ pub fn targets(world: &impl World, host: &[u8], route: Option<&Route>) -> Result
 
 /// A relay may be this host when another server of ours listens on the port.
 fn relay_targets(world: &impl World, relay: &str, port: u16) -> Result<Vec<Target>, PlanError> {
+    let wrong = |why| PlanError::Relay(relay.escape_default().to_string(), why);
     let ips = match literal(relay).or_else(|| relay.parse().ok()) {
         Some(ip) => vec![ip],
         None => {
-            let name = ascii(relay).ok_or_else(|| PlanError::BadName(relay.to_owned()))?;
-            world.addresses(&name)?.ok_or(PlanError::NoSuchDomain(name))?
+            let name = ascii(relay).ok_or_else(|| wrong("is no name of a host"))?;
+            world.addresses(&name)?.ok_or_else(|| wrong("does not exist"))?
         }
     };
     if ips.is_empty() {
-        return Err(PlanError::NoHost(relay.to_owned()));
+        return Err(wrong("has no address"));
     }
-    let all = ips.into_iter().map(|ip| Target { name: relay.to_owned(), ip, port }).collect();
-    if port == crate::route::SMTP { own_or(world, all, relay) } else { Ok(all) }
-}
-
-fn own_or(world: &impl World, mut all: Vec<Target>, name: &str) -> Result<Vec<Target>, PlanError> {
-    all.retain(|t| !world.is_own(t.ip));
-    if all.is_empty() { Err(PlanError::Loop(name.to_owned())) } else { Ok(all) }
+    let mut all: Vec<_> = ips.into_iter().map(|ip| Target { name: relay.to_owned(), ip, port }).collect();
+    if port == crate::route::SMTP {
+        all.retain(|t| !world.is_own(t.ip));
+    }
+    if all.is_empty() { Err(wrong("is this host")) } else { Ok(all) }
 }
 
 /// By preference, equal ones in random order.
@@ -292,8 +297,12 @@ mod tests {
     fn relays_are_not_asked_for_exchangers_and_may_be_this_host_on_another_port() {
         let w = Fake { own: vec!["192.0.2.9"], ..world() };
         assert_eq!(shown(&w, "anything at all", Some("plain.example:2525")), "192.0.2.9:2525");
-        assert_eq!(shown(&w, "x", Some("plain.example")), "5.4.6");
-        assert_eq!(shown(&w, "x", Some("d.example")), "5.1.2");
+        // A relay that cannot be one is a mistake in a file of ours, not of the sender.
+        for relay in ["plain.example", "d.example", "empty.example", "no_such_host", "bad\u{1}name"] {
+            assert_eq!(shown(&w, "x", Some(relay)), "4.3.5", "{relay}");
+            let route = crate::route::parse(relay.as_bytes()).unwrap();
+            assert!(targets(&w, b"x", Some(&route)).unwrap_err().is_temporary(), "{relay}");
+        }
         assert_eq!(shown(&w, "x", Some("192.0.2.5:26")), "192.0.2.5:26");
         assert_eq!(
             shown(&w, "d.example", Some(":26")),
