@@ -19,7 +19,7 @@ use lookup::mail::{Mailbox, Quota, UserStatus, Verdict};
 use unix::{Gid, Uid};
 
 use crate::counters::{Count, Counters};
-use crate::nobody::{Nobodies, SAMPLE};
+use crate::nobody::{Nobodies, SAMPLE, Sample};
 use crate::service::Kind;
 use crate::settings::CacheSettings;
 use crate::source::Source;
@@ -107,6 +107,8 @@ impl Shared {
     /// (an empty name). What was asked by another name of the domain is forgotten with the real one.
     pub fn forget(&self, name: &[u8]) {
         let name = name.to_ascii_lowercase();
+        // A new password may be of another scheme.
+        locked(&self.nobodies).clear();
         let mut facts = locked(&self.facts);
         facts.forgotten += 1;
         if name.is_empty() {
@@ -122,7 +124,6 @@ impl Shared {
     pub fn reset(&self) {
         self.forget(b"");
         locked(&self.throttle).clear();
-        locked(&self.nobodies).clear();
     }
 
     /// How many answers are remembered.
@@ -234,7 +235,7 @@ impl<S: Source> Answers<S> {
     }
 
     /// `None`: the source cannot tell. That must not refuse a login which can be checked.
-    fn sample(&mut self, domain: Option<&DomainName>, now: Instant) -> Option<Arc<[Work]>> {
+    fn sample(&mut self, domain: Option<&DomainName>, now: Instant) -> Option<Sample> {
         let key = domain.map_or(&b""[..], DomainName::as_bytes);
         let kept = locked(&self.shared.nobodies).sample(key, now);
         if kept.is_some() {

@@ -39,7 +39,7 @@ impl<S: Source> Source for Guarded<S> {
         self.breaker.ask(hung, || self.source.aliases(real))
     }
 
-    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>> {
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<(Address, Work)>> {
         self.breaker.ask(hung, || self.source.works(domain, most))
     }
 

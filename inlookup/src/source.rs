@@ -31,7 +31,7 @@ pub trait Source {
     ///
     /// # Errors
     /// Cannot tell.
-    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>>;
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<(Address, Work)>>;
 
     /// The limits in force for an account.
     ///
@@ -64,9 +64,10 @@ impl Source for Accounts {
         self.store().aliases(real)
     }
 
-    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<Work>> {
-        let accounts = self.store().list(domain, None, most)?;
-        Ok(accounts.iter().filter_map(|a| Work::of(a.combined_password().expose())).collect())
+    fn works(&mut self, domain: Option<&DomainName>, most: u32) -> Answer<Vec<(Address, Work)>> {
+        let accounts = self.store().list(domain, None, most)?.into_iter();
+        let work = |a: accounts::Account| Some((Work::of(a.combined_password().expose())?, a.address));
+        Ok(accounts.filter_map(work).map(|(work, address)| (address, work)).collect())
     }
 
     fn limits(&mut self, entry: &Entry) -> Answer<Option<Limits>> {
