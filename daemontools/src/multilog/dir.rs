@@ -8,34 +8,31 @@
 //! ```
 //!
 //! The owner's x bit says that a file is complete and on the disk. A directory in which a multilog was killed is put
-//! in order at the next start; what may be truncated becomes `@label.u`. No step loses a byte that was
-//! written, and none keeps it twice: that holds for a stop after each of them.
+//! in order at the next start (`recovery`); what may be truncated becomes `@label.u`. No step loses a byte that
+//! was written, and none keeps it twice: that holds for a stop after each of them.
+//!
+//! Files are created readable for the owner alone and get their permissions when they are open.
+
+mod finished;
+mod processor;
+mod recovery;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tai::Ascending;
-use unix::child::{Ending, Launch, wait_for};
 use unix::durable::Durability;
 use unix::lock::Lock;
 
 use super::cut::cut;
-use super::script::DirSpec;
+use super::script::{DirSpec, Processor};
+use finished::{Fate, finish, remove};
+use processor::Running;
 
-/// The shortest name of a finished file: `@` and the label.
-const MIN_FINISHED: usize = tai::TEXT_LEN;
-
-/// Why a finished file has its suffix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// Complete and on the disk.
-    Safe,
-    /// Was being written when multilog was killed.
-    Unfinished,
-}
+/// The owner's x bit: complete and on the disk.
+const COMPLETE: u32 = 0o100;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +61,30 @@ pub struct LogDir {
     written: u64,
     /// The rotation that is under way, so that a failed step is tried again and no other.
     stage: Stage,
+    /// What becomes of the file before the current one.
+    previous: Option<Fading>,
     _lock: Lock,
 }
 
+/// How far the current file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Writing,
     Due,
     Renamed,
-    Reopened,
-    Filtered,
+}
+
+/// How far the file before the current one is on its way to its final name.
+#[derive(Debug)]
+enum Fading {
+    /// It is `previous`, complete.
+    Whole,
+    /// The processor works on it.
+    InProcess(Running),
+    /// `processed` is complete.
     Processed,
+    /// Only its final name is missing.
+    Nameless,
 }
 
 impl LogDir {
@@ -83,10 +93,7 @@ impl LogDir {
     /// # Errors
     /// Another multilog uses it, or a step failed.
     pub fn open(spec: &DirSpec, options: &Options, labels: &mut Ascending) -> Result<Self, Error> {
-        let at = |step, name: &str| {
-            let path = spec.path.join(name);
-            move |source| Error { step, path, source }
-        };
+        let at = |step, name: &str| error_at(spec, step, name);
         match fs::DirBuilder::new().mode(0o755).create(&spec.path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => other.map_err(at("make directory", ""))?,
@@ -94,27 +101,25 @@ impl LogDir {
         let lock = Lock::try_exclusive(&spec.path.join("lock"), 0o600)
             .map_err(at("lock", "lock"))?
             .ok_or_else(|| at("lock", "lock")(io::Error::other("another multilog is running here")))?;
-        let path = |name: &str| spec.path.join(name);
-        let current = if is_complete(&path("current")).map_err(at("look at", "current"))? {
-            let current = append(&path("current")).map_err(at("open", "current"))?;
-            chmod(&path("current"), 0o644).map_err(at("chmod", "current"))?;
-            current
+        let path = spec.path.join("current");
+        let step = if recovery::is_complete(&path).map_err(at("look at", "current"))? {
+            "open"
         } else {
-            recover(spec, labels)?;
-            append(&path("current"))
-                .and_then(|file| chmod(&path("current"), 0o644).map(|()| file))
-                .map_err(at("create", "current"))?
+            recovery::recover(spec, labels)?;
+            "create"
         };
+        let current = append(&path).map_err(at(step, "current"))?;
+        chmod(&path, spec.mode).map_err(at("chmod", "current"))?;
         let written = current.metadata().map_err(at("look at", "current"))?.len();
         let (spec, options) = (spec.clone(), options.clone());
-        Ok(Self { spec, options, current, written, stage: Stage::Writing, _lock: lock })
+        Ok(Self { spec, options, current, written, stage: Stage::Writing, previous: None, _lock: lock })
     }
 
     /// Appends, finishing files on the way. Returns how much of `bytes` was taken before the error, if
     /// there was one; after a pause the caller goes on with the rest.
     pub fn append(&mut self, bytes: &[u8], labels: &mut Ascending) -> (usize, Result<(), Error>) {
         let mut taken = 0;
-        while taken < bytes.len() || self.stage != Stage::Writing {
+        while taken < bytes.len() || self.is_rotating() {
             match self.step(&bytes[taken..], labels) {
                 Ok(n) => taken += n,
                 Err(e) => return (taken, Err(e)),
@@ -124,7 +129,7 @@ impl LogDir {
     }
 
     fn step(&mut self, bytes: &[u8], labels: &mut Ascending) -> Result<usize, Error> {
-        if self.stage != Stage::Writing {
+        if self.is_rotating() {
             self.rotate(labels)?;
         }
         if bytes.is_empty() {
@@ -148,7 +153,7 @@ impl LogDir {
     /// # Errors
     /// A step failed; calling again, or [`LogDir::append`], goes on with it.
     pub fn rotate_now(&mut self, labels: &mut Ascending) -> Result<(), Error> {
-        if self.stage == Stage::Writing {
+        if !self.is_rotating() {
             if self.written == 0 {
                 return Ok(());
             }
@@ -157,92 +162,94 @@ impl LogDir {
         self.rotate(labels)
     }
 
+    /// Goes on with the file before the current one as far as that is possible without waiting for
+    /// its processor.
+    ///
+    /// # Errors
+    /// A step failed; it is tried again by the next call of this, or when the next file is full.
+    pub fn attend(&mut self, labels: &mut Ascending) -> Result<(), Error> {
+        self.fade(false, labels)
+    }
+
+    /// Is there something to be done before the next byte is written?
+    fn is_rotating(&self) -> bool {
+        self.stage != Stage::Writing || (self.previous.is_some() && !self.in_background())
+    }
+
+    fn in_background(&self) -> bool {
+        matches!(self.spec.processor, Some(Processor::Command { background: true, .. }))
+    }
+
     /// One step after the other; each is done once.
     fn rotate(&mut self, labels: &mut Ascending) -> Result<(), Error> {
-        let (current, previous) = (self.path("current"), self.path("previous"));
-        if self.stage == Stage::Due {
-            self.sync_current()?;
-            fs::rename(&current, &previous).map_err(|e| self.error("rename", "current", e))?;
-            self.stage = Stage::Renamed;
-        }
-        if self.stage == Stage::Renamed {
+        if self.stage != Stage::Writing {
+            let (current, previous) = (self.path("current"), self.path("previous"));
+            if self.stage == Stage::Due {
+                // There is place for one file before the current one.
+                self.fade(true, labels)?;
+                self.sync_current()?;
+                fs::rename(&current, &previous).map_err(|e| self.error("rename", "current", e))?;
+                self.stage = Stage::Renamed;
+            }
             let file = append(&current).map_err(|e| self.error("create", "current", e))?;
-            chmod(&current, 0o644).map_err(|e| self.error("chmod", "current", e))?;
-            chmod(&previous, 0o744).map_err(|e| self.error("chmod", "previous", e))?;
+            chmod(&current, self.spec.mode).map_err(|e| self.error("chmod", "current", e))?;
+            chmod(&previous, self.spec.mode | COMPLETE).map_err(|e| self.error("chmod", "previous", e))?;
             self.current = file;
             self.written = 0;
-            self.stage = Stage::Reopened;
+            self.stage = Stage::Writing;
+            self.previous = Some(Fading::Whole);
         }
-        if self.stage == Stage::Reopened {
-            if let Some(command) = &self.spec.processor {
-                self.process(command)?;
-            }
-            self.stage = Stage::Filtered;
+        self.fade(!self.in_background(), labels)
+    }
+
+    /// Brings the file before the current one to its final name; without `wait`, as far as its
+    /// processor is.
+    fn fade(&mut self, wait: bool, labels: &mut Ascending) -> Result<(), Error> {
+        while let Some(fading) = self.previous.take() {
+            // A step that fails is repeated from here.
+            self.previous = Some(Fading::Whole);
+            self.previous = match fading {
+                Fading::Whole => Some(match &self.spec.processor {
+                    None => Fading::Nameless,
+                    Some(Processor::Gzip) => self.compress()?,
+                    Some(Processor::Command { command, .. }) => Fading::InProcess(self.process(command)?),
+                }),
+                Fading::InProcess(running) => match self.outcome(running, wait)? {
+                    Fading::InProcess(running) => {
+                        self.previous = Some(Fading::InProcess(running));
+                        return Ok(());
+                    }
+                    further => Some(further),
+                },
+                Fading::Processed => {
+                    self.previous = Some(Fading::Processed);
+                    self.replace_previous()?;
+                    Some(Fading::Nameless)
+                }
+                Fading::Nameless => {
+                    self.previous = Some(Fading::Nameless);
+                    let name = if self.spec.processor.is_some() { "processed" } else { "previous" };
+                    finish(&self.spec, name, Fate::Safe, labels)?;
+                    self.sync_directory()?;
+                    None
+                }
+            };
         }
-        if self.stage == Stage::Filtered {
-            if self.spec.processor.is_some() {
-                remove(&previous).map_err(|e| self.error("remove", "previous", e))?;
-                fs::rename(self.path("newstate"), self.path("state"))
-                    .map_err(|e| self.error("rename", "newstate", e))?;
-            }
-            self.stage = Stage::Processed;
-        }
-        let done = if self.spec.processor.is_some() { "processed" } else { "previous" };
-        finish(&self.spec, done, Fate::Safe, labels)?;
-        self.sync_directory()?;
-        self.stage = Stage::Writing;
         Ok(())
     }
 
-    fn process(&self, command: &std::ffi::OsStr) -> Result<(), Error> {
-        let fresh = |name: &'static str| {
-            let path = self.path(name);
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o644)
-                .open(path)
-                .map_err(|e| self.error("create", name, e))
-        };
-        let open = |name: &'static str| File::open(self.path(name)).map_err(|e| self.error("open", name, e));
-        let (input, state) = (open("previous")?, open("state")?);
-        let (output, new_state) = (fresh("processed")?, fresh("newstate")?);
-        let run = || -> io::Result<Ending> {
-            let pid = Launch::new("/bin/sh")
-                .args([std::ffi::OsStr::new("-c"), command])
-                .env_exactly(self.options.environment.to_vec())
-                .directory(&self.spec.path)
-                .descriptor(input.as_fd(), 0)?
-                .descriptor(output.as_fd(), 1)?
-                .descriptor(state.as_fd(), 4)?
-                .descriptor(new_state.as_fd(), 5)?
-                .start()?;
-            wait_for(pid)
-        };
-        match run().map_err(|e| self.error("run the processor on", "previous", e))? {
-            Ending::Exited(0) => {}
-            other => {
-                let failed = io::Error::other(format!("the processor failed: {other:?}"));
-                return Err(self.error("process", "previous", failed));
-            }
-        }
-        let durability = self.options.durability;
-        durability.sync_file(&output).map_err(|e| self.error("fsync", "processed", e))?;
-        chmod(&self.path("processed"), 0o744).map_err(|e| self.error("chmod", "processed", e))?;
-        durability.sync_file(&new_state).map_err(|e| self.error("fsync", "newstate", e))
-    }
-
-    /// Leaves the current file complete and on the disk.
+    /// Leaves the current file complete and on the disk, once the one before it is.
     ///
     /// # Errors
-    /// A step failed; the file then counts as unfinished at the next start.
+    /// A step failed; calling again goes on with it. Otherwise the current file counts as unfinished at
+    /// the next start.
     pub fn close(&mut self, labels: &mut Ascending) -> Result<(), Error> {
         if self.stage != Stage::Writing {
             self.rotate(labels)?;
         }
+        self.fade(true, labels)?;
         self.sync_current()?;
-        chmod(&self.path("current"), 0o744).map_err(|e| self.error("chmod", "current", e))
+        chmod(&self.path("current"), self.spec.mode | COMPLETE).map_err(|e| self.error("chmod", "current", e))
     }
 
     /// Where it is.
@@ -265,93 +272,14 @@ impl LogDir {
     }
 
     fn error(&self, step: &'static str, name: &str, source: io::Error) -> Error {
-        Error { step, path: self.path(name), source }
+        error_at(&self.spec, step, name)(source)
     }
 }
 
-/// Puts a directory in order in which a multilog was killed, or which is new.
-fn recover(spec: &DirSpec, labels: &mut Ascending) -> Result<(), Error> {
-    let at = |step, name: &str| {
-        let path = spec.path.join(name);
-        move |source| Error { step, path, source }
-    };
-    let path = |name: &str| spec.path.join(name);
-    for name in ["state", "newstate"] {
-        remove(&path(name)).map_err(at("remove", name))?;
-    }
-    if is_complete(&path("processed")).map_err(at("look at", "processed"))? {
-        remove(&path("previous")).map_err(at("remove", "previous"))?;
-        finish(spec, "processed", Fate::Safe, labels)?;
-    } else {
-        remove(&path("processed")).map_err(at("remove", "processed"))?;
-        finish(spec, "previous", Fate::Unfinished, labels)?;
-    }
-    finish(spec, "current", Fate::Unfinished, labels)?;
-    let state = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path("state"));
-    state.map(drop).map_err(at("create", "state"))
-}
-
-/// Gives a file its final name and removes the oldest ones above the number to keep.
-fn finish(spec: &DirSpec, name: &str, fate: Fate, labels: &mut Ascending) -> Result<(), Error> {
+/// What to make of an error of this step with this file.
+fn error_at(spec: &DirSpec, step: &'static str, name: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = spec.path.join(name);
-    let at = |step| {
-        let path = path.clone();
-        move |source| Error { step, path, source }
-    };
-    let links = match fs::metadata(&path) {
-        Ok(meta) => meta.nlink(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(at("look at")(e)),
-    };
-    // With two links it has its final name already, and we were killed before the next step.
-    if links == 1 {
-        link_finished(spec, &path, fate, labels).map_err(at("link"))?;
-    }
-    remove(&path).map_err(at("remove"))?;
-    prune(spec).map_err(at("remove old files beside"))
-}
-
-fn link_finished(spec: &DirSpec, path: &Path, fate: Fate, labels: &mut Ascending) -> io::Result<()> {
-    let suffix = if fate == Fate::Safe { "s" } else { "u" };
-    loop {
-        let label = labels.label(unix::clock::since_epoch()).text();
-        let name = format!("{}.{suffix}", String::from_utf8_lossy(&label));
-        match fs::hard_link(path, spec.path.join(name)) {
-            // Each label is later than the last.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other,
-        }
-    }
-}
-
-fn prune(spec: &DirSpec) -> io::Result<()> {
-    let mut old = Vec::new();
-    for entry in fs::read_dir(&spec.path)? {
-        let name = entry?.file_name();
-        let bytes = name.as_encoded_bytes();
-        if bytes.starts_with(b"@") && bytes.len() >= MIN_FINISHED {
-            old.push(name);
-        }
-    }
-    old.sort();
-    let surplus = (old.len() + 1).saturating_sub(spec.keep);
-    old.iter().take(surplus).try_for_each(|name| remove(&spec.path.join(name)))
-}
-
-/// Removes a file; that it is gone already is as good.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn is_complete(path: &Path) -> io::Result<bool> {
-    match fs::metadata(path) {
-        Ok(meta) => Ok(meta.mode() & 0o100 != 0),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
+    move |source| Error { step, path, source }
 }
 
 fn append(path: &Path) -> io::Result<File> {

@@ -2,7 +2,8 @@
 
 use tai::Label;
 
-use super::script::{Route, Script, VISIBLE};
+use super::script::{Route, Script, Stamp, VISIBLE};
+use crate::tai64n::stamp::stamp_of;
 
 /// Bytes of a status file.
 pub const STATUS_LEN: usize = VISIBLE + 1;
@@ -16,6 +17,8 @@ pub struct Output {
     pub dirs: Vec<Vec<u8>>,
     /// For each status file, its new content.
     pub status_files: Vec<Option<Vec<u8>>>,
+    /// Lines for other sinks, with their numbers: at most the first [`VISIBLE`] bytes, without the stamp.
+    pub sinks: Vec<(usize, Vec<u8>)>,
     /// For stderr.
     pub stderr: Vec<u8>,
 }
@@ -27,6 +30,7 @@ impl Output {
         Self {
             dirs: vec![Vec::new(); script.dirs.len()],
             status_files: vec![None; script.status_files.len()],
+            sinks: Vec::new(),
             stderr: Vec::new(),
         }
     }
@@ -35,6 +39,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.dirs.iter_mut().for_each(Vec::clear);
         self.status_files.iter_mut().for_each(|f| *f = None);
+        self.sinks.clear();
         self.stderr.clear();
     }
 }
@@ -46,6 +51,8 @@ pub struct Lines {
     on: bool,
     /// The start of the line, until it is long enough to be decided about.
     start: Vec<u8>,
+    /// How much of it is the stamp.
+    stamped: usize,
     /// Where the rest of the current line goes, once that is decided.
     route: Route,
     decided: bool,
@@ -57,7 +64,7 @@ impl Lines {
     #[must_use]
     pub fn new(script: Script) -> Self {
         let route = Route::default();
-        Self { script, on: true, start: Vec::new(), route, decided: false, in_line: false }
+        Self { script, on: true, start: Vec::new(), stamped: 0, route, decided: false, in_line: false }
     }
 
     /// Do lines start selected from now on?
@@ -75,66 +82,87 @@ impl Lines {
     pub fn feed(&mut self, chunk: &[u8], label: Label, out: &mut Output) {
         let Some(&last) = chunk.last() else { return };
         if self.copies_all() {
-            out.dirs[0].extend(chunk);
+            out.dirs[0].extend_from_slice(chunk);
             self.in_line = last != b'\n';
             self.decided = true;
             self.route.dirs = vec![0];
             return;
         }
+        let stamp = self.stamp(label);
+        let copies_lines = self.on && self.script.selects_nothing();
         let mut rest = chunk;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest);
             let (piece, after) = rest.split_at(end.unwrap_or(rest.len()));
+            if copies_lines && !self.in_line && end.is_some() {
+                // The common case: nothing to decide, and the line lies in the chunk whole.
+                for dir in &mut out.dirs {
+                    dir.extend_from_slice(&stamp);
+                    dir.extend_from_slice(&rest[..=piece.len()]);
+                }
+            } else {
+                self.piece(piece, end.is_some(), &stamp, out);
+            }
             rest = after.get(1..).unwrap_or_default();
-            self.piece(piece, end.is_some(), label, out);
+        }
+    }
+
+    /// What stands in front of lines that begin now.
+    fn stamp(&self, label: Label) -> Vec<u8> {
+        match self.script.stamp {
+            Stamp::None => Vec::new(),
+            Stamp::Label => stamp_of(label).to_vec(),
+            Stamp::Unix => {
+                let seconds = label.unix_seconds().unwrap_or(0);
+                format!("{seconds}.{:06} ", label.nanoseconds() / 1000).into_bytes()
+            }
         }
     }
 
     /// The input is over: an unfinished line gets its newline.
-    pub fn finish(&mut self, label: Label, out: &mut Output) {
+    pub fn finish(&mut self, out: &mut Output) {
         if self.in_line {
-            self.piece(b"", true, label, out);
+            // Its stamp is there already.
+            self.piece(b"", true, b"", out);
         }
     }
 
     /// Is there nothing to decide, for this line and those to come?
     fn copies_all(&self) -> bool {
-        self.on && self.script.is_plain_copy() && (!self.in_line || self.route.dirs == [0])
+        self.on && self.script.is_plain_copy() && (!self.in_line || (self.decided && self.route.dirs == [0]))
     }
 
-    fn piece(&mut self, piece: &[u8], ends: bool, label: Label, out: &mut Output) {
+    fn piece(&mut self, piece: &[u8], ends: bool, stamp: &[u8], out: &mut Output) {
         if !self.in_line {
             self.in_line = true;
             self.decided = false;
             self.start.clear();
-            if self.script.stamp {
-                self.start.extend(label.text());
-                self.start.push(b' ');
-            }
+            self.start.extend_from_slice(stamp);
+            self.stamped = stamp.len();
         }
         let mut piece = piece;
         if !self.decided {
             if self.start.is_empty() && ends && piece.len() <= VISIBLE {
                 // The common case without timestamps: the line lies in the chunk whole.
                 self.script.route(piece, self.on, &mut self.route);
-                deliver(&self.route, piece, out);
+                deliver(&self.route, piece, 0, out);
                 piece = b"";
                 self.decided = true;
             } else {
                 let room = VISIBLE.saturating_sub(self.start.len()).min(piece.len());
-                self.start.extend(&piece[..room]);
+                self.start.extend_from_slice(&piece[..room]);
                 piece = &piece[room..];
                 // With exactly VISIBLE bytes the line may be over or go on; its fate is the same.
                 if !ends && self.start.len() < VISIBLE {
                     return;
                 }
                 self.script.route(&self.start, self.on, &mut self.route);
-                deliver(&self.route, &self.start, out);
+                deliver(&self.route, &self.start, self.stamped, out);
                 self.decided = true;
             }
         }
         for &dir in &self.route.dirs {
-            out.dirs[dir].extend(piece);
+            out.dirs[dir].extend_from_slice(piece);
             if ends {
                 out.dirs[dir].push(b'\n');
             }
@@ -145,15 +173,17 @@ impl Lines {
     }
 }
 
-fn deliver(route: &Route, start: &[u8], out: &mut Output) {
+/// Puts the start of a line, `stamped` bytes of which are the stamp, where it belongs.
+fn deliver(route: &Route, start: &[u8], stamped: usize, out: &mut Output) {
     for &dir in &route.dirs {
-        out.dirs[dir].extend(start);
+        out.dirs[dir].extend_from_slice(start);
     }
     for &file in &route.status_files {
         let mut content = start.to_vec();
         content.resize(STATUS_LEN, b'\n');
         out.status_files[file] = Some(content);
     }
+    out.sinks.extend(route.sinks.iter().map(|&sink| (sink, start[stamped..].to_vec())));
     for _ in 0..route.stderr {
         match start.split_at_checked(STDERR_LEN) {
             Some((shown, more)) if !more.is_empty() => {
@@ -179,7 +209,7 @@ mod tests {
         let mut lines = Lines::new(script);
         let label = Label::from_unix(Duration::from_secs(5));
         chunks.iter().for_each(|c| lines.feed(c, label, &mut out));
-        lines.finish(label, &mut out);
+        lines.finish(&mut out);
         out
     }
 
@@ -188,6 +218,13 @@ mod tests {
         let out = run(&["t", "-*b", "./x"], &[b"a\nb\n\nlast"]);
         let text = String::from_utf8(out.dirs[0].clone()).unwrap().replace("@400000000000000f00000000", "@");
         assert_eq!(text, "@ a\n@ \n@ last\n");
+    }
+
+    #[test]
+    fn unix_times_and_sinks() {
+        let out = run(&["T", "./x", "jme", "-*b*", "ulog:514"], &[b"a\nb", b"b\n"]);
+        assert_eq!(out.dirs[0], b"5.000000 a\n5.000000 bb\n");
+        assert_eq!(out.sinks, [(0, b"a".to_vec()), (1, b"a".to_vec()), (0, b"bb".to_vec())]);
     }
 
     #[test]
@@ -226,6 +263,7 @@ mod tests {
             let (whole, cut) = (run(script, &[text]), run(script, &chunks));
             prop_assert_eq!(whole.dirs, cut.dirs);
             prop_assert_eq!(whole.stderr, cut.stderr);
+            prop_assert_eq!(whole.sinks, cut.sinks);
             prop_assert_eq!(whole.status_files, cut.status_files);
         }
 

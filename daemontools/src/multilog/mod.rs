@@ -7,7 +7,9 @@
 pub mod cut;
 pub mod dir;
 pub mod lines;
+pub mod pattern;
 pub mod script;
+pub mod sinks;
 pub mod source;
 
 use std::fs::{File, OpenOptions};
@@ -29,10 +31,15 @@ use unix::wait::Interest;
 use dir::{LogDir, Options};
 use lines::{Lines, Output};
 use script::Script;
+use sinks::Sinks;
 use source::{Got, Source};
 
 /// Between two tries of something that failed.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// TERM ends, ALRM rotates, INT and HUP switch, CHLD tells of processors.
+const SIGNALS: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGALRM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
 
 /// The table of multilog.
 pub static SPEC: Spec = Spec {
@@ -58,16 +65,21 @@ pub static SPEC: Spec = Spec {
     description: "\
 Reads lines and, for each, performs the actions in order.
 
-t, only as the first: put a TAI64N label in front of the line. -pattern: deselect the line if it matches. +pattern: select it. \
+t, only as the first: put a TAI64N label in front of the line; T: seconds since 1970 with microseconds. -pattern: deselect the line if it matches. +pattern: select it. \
 (Lines start selected. * in a pattern matches everything up to the byte that follows it, or everything at the end; only the first 1000 bytes of a line are looked at.) \
+F: patterns after it are those of the shell, with * ? and [a-z]; S: as at the start again. \
 e: print the line on stderr, cut to 200 bytes. =file: make the first 1000 bytes the content of file. \
-dir (starting with . or /): append the line to the log directory dir.
+dir (starting with . or /): append the line to the log directory dir. \
+uhost:port: send the first 1000 bytes to a syslog server (RFC 5424 over UDP). jidentifier: send them to the journal. Both take the priority from <N> at the start of the line \
+and drop what cannot be sent at once.
 
-sN, for the directories after it: finish a file at N bytes (at least 4096; 0 and the default: never). nN: keep N files, the current one included (default 10). \
+For the directories after it: sN: finish a file at N bytes (at least 4096; 0 and the default: never). nN: keep N files, the current one included (default 10). \
+RN: keep N bytes in finished files together. wsuffix: name finished files @label.suffix instead of @label.s. mMODE: permissions of files (default 0644; they are created with 0600). \
 !command: pass each finished file through the command, which has the earlier state on descriptor 4 and writes the new one on 5. \
-rN: finish the files every N seconds.
+!!command: the same, but input goes on while one file is in work. z: compress finished files with gzip (you may want ws.gz). !: none of these again. \
+For all directories: rN: finish the files every N seconds.
 
-In a log directory, current is being written (mode 0744: complete and on the disk), @label.s is finished, @label.u was being written when multilog was killed. When writing \
+In a log directory, current is being written (owner's x bit set: complete and on the disk), @label.s is finished, @label.u was being written when multilog was killed. When writing \
 fails, multilog waits and tries again, and drops nothing.
 
 TERM: write what was read, up to the end of the line, and end. ALRM: finish the current files. INT: lines start deselected from \
@@ -137,6 +149,9 @@ struct Logger<'a> {
     lines: Lines,
     dirs: Vec<LogDir>,
     status_files: Vec<File>,
+    sinks: Sinks,
+    /// When to try again what failed behind the scenes.
+    attend_at: Option<Deadline>,
     rotate_at: Option<Deadline>,
     stop: bool,
     rotate: bool,
@@ -146,8 +161,7 @@ impl<'a> Logger<'a> {
     fn start(settings: &'a Settings) -> Result<Self, String> {
         unix::host::umask(0o022);
         let script = &settings.script;
-        let signals = Signals::listen(&[Signal::SIGTERM, Signal::SIGALRM, Signal::SIGINT, Signal::SIGHUP])
-            .map_err(|e| format!("unable to catch signals: {e}"))?;
+        let signals = Signals::listen(&SIGNALS).map_err(|e| format!("unable to catch signals: {e}"))?;
         let mut labels = Ascending::default();
         let dirs = script
             .dirs
@@ -159,6 +173,7 @@ impl<'a> Logger<'a> {
             open.map_err(|e| format!("unable to open {}: {e}", path.display()))
         });
         let status_files = status_files.collect::<Result<_, _>>()?;
+        let sinks = Sinks::open(&script.sinks)?;
         let lines = Lines::new(script.clone());
         let mut logger = Self {
             settings,
@@ -167,6 +182,8 @@ impl<'a> Logger<'a> {
             lines,
             dirs,
             status_files,
+            sinks,
+            attend_at: None,
             rotate_at: None,
             stop: false,
             rotate: false,
@@ -205,7 +222,7 @@ impl<'a> Logger<'a> {
                     source.consume(n).map_err(cannot_read)?;
                 }
                 Got::Nothing => source
-                    .wait(self.signals.as_fd(), self.rotate_at)
+                    .wait(self.signals.as_fd(), self.rotate_at.into_iter().chain(self.attend_at).min())
                     .map_err(|e| format!("unable to wait for input: {e}"))?,
                 Got::End => break,
             }
@@ -225,7 +242,7 @@ impl<'a> Logger<'a> {
                 Err(e) => return Err(format!("unable to read the input: {e}")),
             }
         }
-        self.lines.finish(label, &mut out);
+        self.lines.finish(&mut out);
         if !self.write(&out, source) {
             return Err("stopped while the log could not be written".into());
         }
@@ -239,12 +256,28 @@ impl<'a> Logger<'a> {
                 Signal::SIGTERM => self.stop = true,
                 Signal::SIGALRM => self.rotate = true,
                 Signal::SIGINT => self.lines.switch(false),
-                _ => self.lines.switch(true),
+                Signal::SIGHUP => self.lines.switch(true),
+                // A processor may have ended.
+                _ => self.attend_at = Some(Deadline::after(Duration::ZERO)),
             }
+        }
+        if self.attend_at.is_some_and(Deadline::passed) {
+            self.attend();
         }
         if self.rotate_at.is_some_and(Deadline::passed) {
             self.rotate = true;
             self.plan_rotation();
+        }
+    }
+
+    /// Looks after files that are processed in the background.
+    fn attend(&mut self) {
+        self.attend_at = None;
+        for dir in &mut self.dirs {
+            if let Err(e) = dir.attend(&mut self.labels) {
+                report("warning", format_args!("{e}, trying again in {} seconds", RETRY.as_secs()));
+                self.attend_at = Some(Deadline::after(RETRY));
+            }
         }
     }
 
@@ -278,6 +311,9 @@ impl<'a> Logger<'a> {
             {
                 report("warning", format_args!("unable to write a status file: {e}"));
             }
+        }
+        for (sink, line) in &out.sinks {
+            self.sinks.send(*sink, line, unix::clock::since_epoch());
         }
         if !out.stderr.is_empty() {
             // Nobody may be reading; the log goes on.

@@ -5,6 +5,7 @@
 //! written a second time. Only whole lines are consumed, so that the next logger starts at the
 //! beginning of a line; an unfinished line is consumed when it grows too long or does not grow any more.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::stat::{SFlag, fstat};
 use unix::clock::Deadline;
-use unix::fd::{Raw, pipe, tee};
+use unix::fd::{Raw, pipe, splice, tee};
 use unix::wait::{Interest, ready};
 
 /// One read; a pipe holds no more by default.
@@ -47,6 +48,8 @@ struct Copy {
     read: OwnedFd,
     write: OwnedFd,
     epoll: Epoll,
+    /// Where consumed bytes go; without it they are read.
+    null: Option<File>,
     /// Bytes of an unfinished line left in the pipe, and until when.
     left: Option<(usize, Deadline)>,
 }
@@ -103,10 +106,19 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Read errors.
     pub fn consume(&mut self, length: usize) -> io::Result<()> {
-        if self.copy.is_some() {
-            Raw(self.input).read_exact(&mut self.buffer[..length])?;
+        let Some(copy) = &mut self.copy else { return Ok(()) };
+        let mut rest = length;
+        while let Some(null) = &copy.null
+            && rest > 0
+        {
+            match splice(self.input, null.as_fd(), rest) {
+                Ok(moved) if moved > 0 => rest -= moved,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // No such call, or another kind of file: read them.
+                Ok(_) | Err(_) => copy.null = None,
+            }
         }
-        Ok(())
+        Raw(self.input).read_exact(&mut self.buffer[..rest])
     }
 
     /// Waits for input, a signal, or the deadline.
@@ -154,7 +166,8 @@ impl Copy {
         // Edge-triggered: an unfinished line that stays in the pipe must not keep us awake.
         epoll.add(input, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INPUT))?;
         epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-        Ok(Some(Self { read, write, epoll, left: None }))
+        let null = OpenOptions::new().write(true).open("/dev/null").ok();
+        Ok(Some(Self { read, write, epoll, null, left: None }))
     }
 
     fn lines(&mut self, bytes: &[u8], over: bool) -> Got {

@@ -153,6 +153,18 @@ pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Result
     usize::try_from(copied).map_err(|_| io::Error::last_os_error())
 }
 
+/// Moves up to `limit` bytes from a pipe to a file without copying them through this process (splice(2)); 0
+/// at the end of the input. With /dev/null behind `to` it drops them.
+///
+/// # Errors
+/// EINVAL when `to` cannot take them this way.
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+    let none = std::ptr::null_mut();
+    // SAFETY: two open descriptors, no offsets, and plain integers.
+    let moved = unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, limit, 0) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
 /// Reads until EOF but keeps at most `limit` bytes; the rest is read and dropped.
 ///
 /// # Errors
@@ -200,6 +212,17 @@ mod tests {
         assert_eq!(tee(file.as_fd(), w2.as_fd(), 9).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         Raw(r.as_fd()).read_exact(&mut [0; 3]).unwrap();
         assert_eq!(tee(r.as_fd(), w2.as_fd(), 9).unwrap(), 0);
+    }
+
+    #[test]
+    fn spliced_bytes_are_gone() {
+        let (r, w) = pipe().unwrap();
+        let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        Raw(w.as_fd()).write_all(b"abcdef").unwrap();
+        assert_eq!(splice(r.as_fd(), null.as_fd(), 4).unwrap(), 4);
+        let mut buf = [0; 9];
+        assert_eq!(Raw(r.as_fd()).read(&mut buf).unwrap(), 2);
+        assert_eq!(buf[..2], *b"ef");
     }
 
     #[test]

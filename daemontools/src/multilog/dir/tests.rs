@@ -1,8 +1,10 @@
 use super::*;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 fn spec(path: &Path, size: Option<u64>, keep: usize, processor: Option<&str>) -> DirSpec {
-    DirSpec { path: path.to_owned(), size, keep, processor: processor.map(Into::into) }
+    let command = |text: &str| Processor::Command { command: text.into(), background: false };
+    DirSpec { size, keep, processor: processor.map(command), ..DirSpec::new(path) }
 }
 
 fn options() -> Options {
@@ -177,4 +179,54 @@ fn a_full_disk_takes_what_fits_and_the_rest_later() {
     dir.current = good;
     put(&mut dir, b"text\n", &mut labels);
     assert_eq!(everything(temp.path()), b"text\n");
+}
+
+#[test]
+fn gzip_leaves_the_state_alone() {
+    use std::io::Read;
+    let temp = tempfile::tempdir().unwrap();
+    let mut labels = Ascending::default();
+    let spec = DirSpec {
+        processor: Some(Processor::Gzip),
+        mode: 0o640,
+        suffix: "s.gz".into(),
+        ..DirSpec::new(temp.path())
+    };
+    let mut dir = LogDir::open(&spec, &options(), &mut labels).unwrap();
+    fs::write(temp.path().join("state"), "mine").unwrap();
+    put(&mut dir, b"text\n", &mut labels);
+    dir.rotate_now(&mut labels).unwrap();
+    assert_eq!(fs::read(temp.path().join("state")).unwrap(), b"mine");
+    let (name, content) = files(temp.path()).into_iter().next().unwrap();
+    assert!(name.ends_with(".s.gz"));
+    assert_eq!(mode(&temp.path().join(name)), 0o740);
+    assert_eq!(mode(&temp.path().join("current")), 0o640);
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(content.as_slice()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "text\n");
+}
+
+#[test]
+fn input_goes_on_while_a_file_is_processed_in_the_background() {
+    let temp = tempfile::tempdir().unwrap();
+    let gate = temp.path().join("gate");
+    let mut labels = Ascending::default();
+    let command = Processor::Command {
+        command: "until test -e gate; do sleep 0.01; done; cat".into(),
+        background: true,
+    };
+    let spec = DirSpec { processor: Some(command), ..DirSpec::new(temp.path()) };
+    let mut dir = LogDir::open(&spec, &options(), &mut labels).unwrap();
+    put(&mut dir, b"first\n", &mut labels);
+    dir.rotate_now(&mut labels).unwrap();
+    put(&mut dir, b"second\n", &mut labels);
+    dir.attend(&mut labels).unwrap();
+    assert!(temp.path().join("previous").exists());
+    assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"second\n");
+    // The next file has to wait for it, and so has the end.
+    fs::write(&gate, "").unwrap();
+    dir.rotate_now(&mut labels).unwrap();
+    dir.close(&mut labels).unwrap();
+    fs::remove_file(temp.path().join("gate")).unwrap();
+    assert_eq!(everything(temp.path()), b"first\nsecond\n");
 }
