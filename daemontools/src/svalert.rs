@@ -141,7 +141,8 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         loader.problem("expected the arguments of a run, alert or shutdown script");
     }
     let syslog = env.bytes("USE_SYSLOG").is_some_and(|v| !v.is_empty());
-    loader.show("syslog", syslog, "variable USE_SYSLOG");
+    let source = loader.source(&["USE_SYSLOG"], &[]);
+    loader.show("syslog", syslog, source);
     let variable = |name| Source { variable: Some(name), ..Source::default() };
     let server = loader.bytes("server", variable("PROBE_SERVER"));
     let server =

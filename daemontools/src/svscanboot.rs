@@ -69,11 +69,12 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         vec![loader.path("scandir", from, SERVICES)]
     } else {
         let given: Vec<_> = parsed.operands.iter().map(PathBuf::from).collect();
-        given.iter().for_each(|dir| loader.show("scandir", dir.display(), "operand"));
+        given.iter().for_each(|dir| loader.show("scandir", dir.display(), parsed.operand_source(0)));
         given
     };
     let keep_output = env.is_set("JOURNAL_STREAM") || env.is_set("NOTIFY_SOCKET");
-    loader.show("keep_output", keep_output, "variables JOURNAL_STREAM, NOTIFY_SOCKET");
+    let source = loader.source(&["JOURNAL_STREAM", "NOTIFY_SOCKET"], &[]);
+    loader.show("keep_output", keep_output, source);
     let (bin, sbin) = (invocation.layout.bin(""), invocation.layout.sbin(""));
     let directory = |path: &Path| path.display().to_string().trim_end_matches('/').to_owned();
     let path = format!("{}:/bin:/usr/local/bin:{}:/sbin", directory(&bin), directory(&sbin));

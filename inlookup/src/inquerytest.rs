@@ -141,17 +141,20 @@ impl Settings {
                 ));
                 Question::Status
             }
+            None if invocation.shows_settings() => Question::Status,
             None => {
                 loader.problem("option -q is missing: it says what to ask");
                 Question::Status
             }
         };
+        loader.show("question", question.name(), parsed.source(&["q"]));
         let operand = |n: usize| parsed.operands.get(n).map_or(Vec::new(), |o| o.as_bytes().to_vec());
         let (address, ip) = (operand(0), operand(1));
-        if address.is_empty() && !matches!(question, Question::Status | Question::Flush) {
+        let asks = !invocation.shows_settings();
+        if asks && address.is_empty() && !matches!(question, Question::Status | Question::Flush) {
             loader.problem(format!("{} needs an address", question.name()));
         }
-        if ip.is_empty() && question == Question::Relay {
+        if asks && ip.is_empty() && question == Question::Relay {
             loader.problem("relay needs an address and an ip");
         }
         let password_fd = loader.number("password descriptor", option("password-fd"), 0, 0..=1023);

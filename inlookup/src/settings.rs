@@ -196,7 +196,8 @@ impl Settings {
                 }
             }
         };
-        loader.show("account store", accounts.store.describe(), loader_source(&places));
+        let source = loader.source(&[], &["accountstore", "host.mysql", "mysql.ca"]);
+        loader.show("account store", accounts.store.describe(), source);
         let settings = Self {
             places,
             accounts,
@@ -253,14 +254,11 @@ impl Settings {
                 60 * loader.number("relay minutes", variable("RELAY_CLEAR_MINUTES"), 60, 1..=100_000),
             ),
         };
-        loader.show("logins noted", settings.notes.enabled, "variable NOLASTAUTH");
-        loader.show("logins open the relay", settings.notes.open_relay, "variable OPEN_SMTP");
+        let (noted, opened) = (loader.source(&["NOLASTAUTH"], &[]), loader.source(&["OPEN_SMTP"], &[]));
+        loader.show("logins noted", settings.notes.enabled, noted);
+        loader.show("logins open the relay", settings.notes.open_relay, opened);
         invocation.finish(loader, settings, program::Exit(1))
     }
-}
-
-fn loader_source(places: &Places) -> String {
-    format!("control files in {}", places.control.path().display())
 }
 
 fn seconds(n: u64) -> Duration {

@@ -244,7 +244,13 @@ impl Reading<'_> {
         let socket = loader.path("socket", variable("NSSD_SOCKET"), lookup::identity::DEFAULT_SOCKET);
         let assign = loader.path("domain table", variable("ASSIGNDIR"), "/etc/indimail/users");
         let domains = loader.path("domains", variable("DOMAINDIR"), "/var/indimail");
-        let ready = loader.number("ready descriptor", variable("READY_FD"), 0, 0..=1_000_000);
+        let ready = match loader.environment().bytes("READY_FD").filter(|v| !v.is_empty()) {
+            Some(_) => loader.number("ready descriptor", variable("READY_FD"), 0, 0..=1_000_000),
+            None => {
+                loader.show("ready descriptor", "none", "default");
+                0
+            }
+        };
         let mut accounts = match accounts::Settings::load(loader.control(), &domains, &assign) {
             Ok(accounts) => accounts,
             Err(e) => {
@@ -252,7 +258,8 @@ impl Reading<'_> {
                 return None;
             }
         };
-        loader.show("store", accounts.store.describe(), "control files");
+        let source = loader.source(&[], &["accountstore", "host.mysql", "mysql.ca"]);
+        loader.show("store", accounts.store.describe(), source);
         // A store that hangs must not hold a worker much longer than anybody waits for it.
         accounts.store.timeouts.connect = timeout.min(accounts.store.timeouts.connect);
         accounts.store.timeouts.read = timeout.min(accounts.store.timeouts.read);

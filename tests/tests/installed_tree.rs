@@ -90,53 +90,126 @@ fn every_program_says_its_version_and_has_a_page() {
     }
 }
 
-/// Whoever asks for settings names no domain, host or program, and nothing is done.
+/// They name all places that a value may come from, not the one it came from.
+const ACCOUNT_TOOLS: [&str; 10] = [
+    "vaddaliasdomain",
+    "vadddomain",
+    "vadduser",
+    "valias",
+    "vdeldomain",
+    "vdeluser",
+    "vdominfo",
+    "vmoduser",
+    "vpasswd",
+    "vuserinfo",
+];
+
+/// Every program by the tables of the executables, and where it is: the program's name, its path.
+fn listed(tree: &Path) -> Vec<(String, PathBuf)> {
+    let mut all = Vec::new();
+    for executable in std::fs::read_dir(tree.join("usr/libexec/indimail")).expect("executables") {
+        let executable = executable.expect("entry");
+        if executable.file_type().expect("type").is_symlink() {
+            continue;
+        }
+        let list = run(Command::new(executable.path()).arg("--list-programs")).ok();
+        for line in list.stdout.lines() {
+            let [name, place, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let path = tree.join("usr").join(place).join(name);
+            assert!(path.exists(), "{name}: {}", path.display());
+            all.push((name.to_owned(), path));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// What a line of `--show-settings` says about a source that is not there: nobody gave an option or operand,
+/// and CONTROLDIR is the only variable.
+fn untrue(line: &str) -> Option<&str> {
+    let source = line.rsplit("  ").next().unwrap_or(line).trim();
+    // What comes from no setting at all.
+    const FACTS: [&str; 5] =
+        ["default", "not given", "process id", "this installation", "variable CONTROLDIR"];
+    let holds = |part: &str| {
+        let file = part.rsplit_once(':').map_or(part, |(file, _)| file);
+        FACTS.contains(&part) || part.starts_with('/') && Path::new(file).exists()
+    };
+    (!source.split(", ").all(holds)).then_some(source)
+}
+
 #[test]
-fn every_table_driven_program_shows_its_settings_and_does_nothing() {
+fn claims_about_sources_are_told_apart() {
+    for line in ["a  1  default", "dir  x  not given", "b  2  /proc/self/stat", "c  3  /proc/self/stat:12"] {
+        assert_eq!(untrue(line), None, "{line}");
+    }
+    for (line, source) in [
+        ("fsync     true  variable NOFSYNC", "variable NOFSYNC"),
+        ("limit  40  option -c", "option -c"),
+        ("dir  x  operand", "operand"),
+        ("me  x  /nonexistent/me", "/nonexistent/me"),
+        ("host  x  /proc/self/stat, me", "/proc/self/stat, me"),
+    ] {
+        assert_eq!(untrue(line), Some(source));
+    }
+}
+
+/// Whoever asks needs no variables, operands, queue or accounts, and is told no source that is not there.
+#[test]
+fn every_program_tells_about_itself_in_a_clean_environment() {
     let tree = stage();
     let dir = root();
     let control = dir.path().join("control");
-    for (name, text) in [("me", "mail.x.test\n"), ("locals", "x.test\n"), ("rcpthosts", "x.test\n")] {
-        write(control.join(name), text);
-    }
+    // What a host cannot have a default for.
+    write(control.join("me"), "mail.x.test\n");
+    write(control.join("rcpthosts"), "x.test\n");
     // An ordinary user plays every role himself; nobody has to exist for that.
     std::os::unix::fs::chown(dir.path(), Some(23_456), Some(23_456)).expect("give away");
-    let queue = dir.path().join("queue");
-    run(as_user(Some(23_456), tree.join("usr/sbin/queue-fix")).arg(&queue)).ok();
-    let ask = |program: &Path, operands: &[&str]| {
+    let ask = |program: &Path, question: &str| {
         let mut command = as_user(Some(23_456), program);
-        command.arg("--show-settings").args(operands).env("CONTROLDIR", &control).env("QUEUEDIR", &queue);
-        command.envs([
-            ("HOST", "x.test"),
-            ("SENDER", "s@x.test"),
-            ("EXT", "e"),
-            ("LOCAL", "e"),
-            ("USER", "u"),
-        ]);
-        run(command.env("DOMAINDIR", dir.path()).current_dir(dir.path()))
+        command.arg(question).env_clear().env("PATH", "/usr/bin:/bin").env("CONTROLDIR", &control);
+        run(command.current_dir(dir.path()))
     };
-    for program in programs(&tree) {
-        let name = program.file_name().expect("a name").to_string_lossy().into_owned();
-        // No table: the set-id program, and the one that has nothing but its command line.
-        if ["qmail-queue", "svctool"].contains(&name.as_str()) {
+    let mut wrong = Vec::new();
+    let all = listed(&tree);
+    assert!(NEEDED.iter().all(|n| *n == "qmail-queue" || all.iter().any(|(name, _)| name == n)), "{all:?}");
+    for (name, program) in &all {
+        for question in ["--help", "--version"] {
+            let answer = ask(program, question);
+            if answer.code != 0 || !answer.stdout.contains(name.as_str()) {
+                wrong.push(format!("{name} {question}: {answer:?}"));
+            }
+        }
+        // It has no settings, only commands.
+        if name == "svctool" {
             continue;
         }
-        // These two have no settings but for a question or an instruction.
-        let operands: &[&str] = match name.as_str() {
-            "inquerytest" => &["-q", "status"],
-            "vdelivermail" => &["", "bounce-no-mailbox"],
-            _ => &[],
-        };
-        let output = ask(&program, operands);
-        assert!(output.code == 0 && !output.stdout.is_empty(), "{name}: {output:?}");
+        let answer = ask(program, "--show-settings");
+        if answer.code != 0 || answer.stdout.is_empty() {
+            wrong.push(format!("{name} --show-settings: {answer:?}"));
+        }
+        if ACCOUNT_TOOLS.contains(&name.as_str()) {
+            continue;
+        }
+        let lines = answer.stdout.lines().filter(|l| *l != "no settings");
+        wrong.extend(lines.filter_map(|l| Some(format!("{name}: {} in: {l}", untrue(l)?))));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whoever asks for settings names a program, and that is not started.
+#[test]
+fn showing_settings_does_nothing() {
+    let tree = stage();
+    let dir = root();
+    std::os::unix::fs::chown(dir.path(), Some(23_456), Some(23_456)).expect("give away");
     let done = dir.path().join("done");
     for operands in ["setuidgid nobody", "softlimit", "envdir .", "pgrphack", "setlock lock", "except"] {
         let (name, operands) = operands.split_once(' ').unwrap_or((operands, ""));
         let program = programs(&tree).into_iter().find(|p| p.ends_with(name)).expect(name);
-        let given: Vec<&str> =
-            operands.split_ascii_whitespace().chain(["touch", done.to_str().expect("a path")]).collect();
-        ask(&program, &given).ok();
+        let mut command = as_user(Some(23_456), program);
+        command.arg("--show-settings").args(operands.split_ascii_whitespace()).arg("touch").arg(&done);
+        run(command.current_dir(dir.path())).ok();
         assert!(!done.exists(), "{name} --show-settings started the program");
     }
 }

@@ -114,9 +114,10 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     }
     let data = if env.is_set("NOFSYNC") { DataSync::Off } else { DataSync::Full };
     let durability = Durability { data, directories: data == DataSync::Full };
-    loader.show("fsync", durability.directories, "variable NOFSYNC");
+    let (unsynced, unheard) = (loader.source(&["NOFSYNC"], &[]), loader.source(&["MULTILOG_NOTEE"], &[]));
+    loader.show("fsync", durability.directories, unsynced);
     let replay = !env.is_set("MULTILOG_NOTEE");
-    loader.show("replay", replay, "variable MULTILOG_NOTEE");
+    loader.show("replay", replay, unheard);
     let from = From { variable: Some("MULTILOG_TERMWAIT"), ..From::default() };
     let term_wait = Duration::from_millis(loader.number("termwait", from, 2000, 0..=3_600_000));
     let options = Options { durability, environment: env.clone() };

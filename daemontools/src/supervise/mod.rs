@@ -149,7 +149,7 @@ fn load(invocation: &Invocation) -> Result<Settings<'_>, Exit> {
         Some(parent) => format!("{}/{name}", parent.to_string_lossy()),
         None => name.into_owned(),
     };
-    loader.show("dir", &label, "operand");
+    loader.show("dir", &label, parsed.operand_source(0));
     let mut flag = |name: &str, variable: &str| {
         let set = env.is_set(variable);
         loader.show(name, set, if set { format!("variable {variable}") } else { "default".into() });
@@ -163,14 +163,17 @@ fn load(invocation: &Invocation) -> Result<Settings<'_>, Exit> {
         invocation.complain("warning", "variable SHUTDOWN_SIGNAL: no such signal: using TERM");
     }
     let stop_signal = stop_signal.unwrap_or(Signal::SIGTERM);
-    loader.show("stop_signal", stop_signal, "variable SHUTDOWN_SIGNAL");
+    let source = loader.source(&["SHUTDOWN_SIGNAL"], &[]);
+    loader.show("stop_signal", stop_signal, source);
     let places = Places::new(env);
     let run = places.run().map_or("not used".into(), |run| run.display().to_string());
-    loader.show("run", run, "variable DISABLE_RUN");
+    let source = loader.source(&["DISABLE_RUN"], &[]);
+    loader.show("run", run, source);
     let given = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(ToOwned::to_owned);
     let parent = given("SV_PWD");
     let up_fifo = given("UPFIFO").unwrap_or_else(|| "up".into());
-    loader.show("up_fifo", up_fifo.to_string_lossy(), "variable UPFIFO");
+    let source = loader.source(&["UPFIFO"], &[]);
+    loader.show("up_fifo", up_fifo.to_string_lossy(), source);
     let settings = Settings {
         dir,
         label,

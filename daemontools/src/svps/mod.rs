@@ -142,7 +142,8 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         true => None,
         false => Some(env.get("PAGER").map_or_else(String::new, |p| p.to_string_lossy().into_owned())),
     };
-    loader.show("pager", pager.as_deref().unwrap_or("none"), "option -n, variable PAGER");
+    let source = if parsed.flag("n") { parsed.source(&["n"]) } else { loader.source(&["PAGER"], &[]) };
+    loader.show("pager", pager.as_deref().unwrap_or("none"), source);
     let (days, tree, json) = (parsed.flag("d"), parsed.flag("T"), parsed.flag("j"));
     let places = Places::new(env);
     let settings = Settings { kinds, days, tree, order, json, pager, only, usual, places };

@@ -199,7 +199,8 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         places = Places::new(&environment);
     }
     let run = places.run().map_or_else(|| "none".to_owned(), |run| run.display().to_string());
-    loader.show("run_directory", run, "DISABLE_RUN, SUPERVISEDIR, and what exists and can be written");
+    let source = loader.source(&["DISABLE_RUN", "SUPERVISEDIR"], &[]);
+    loader.show("run_directory", run, source);
     let settings = Settings {
         dir,
         verbose,

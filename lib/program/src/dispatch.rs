@@ -41,16 +41,25 @@ impl Invocation {
     /// The exit code to end with.
     pub fn parse(&self) -> Result<Parsed, Exit> {
         let mut arguments = self.arguments.clone();
+        let written = arguments.len();
         if self.show_settings {
             // Nothing will be done with them: whoever only asks need not name a real one.
             let given = Parsed::operands_in(self.spec, &arguments);
             arguments.extend(self.spec.operands.examples().skip(given).map(OsString::from));
         }
-        Parsed::read(self.spec, &arguments).map_err(|e| {
+        let stand_ins = arguments.len() - written;
+        let parsed = Parsed::read(self.spec, &arguments).map_err(|e| {
             self.complain("fatal", &e);
             complain_raw(&format!("{}: usage: {}", self.spec.name, man::synopsis(self.spec)));
             Exit(self.spec.usage_exit)
-        })
+        });
+        parsed.map(|parsed| parsed.with_stand_ins(stand_ins))
+    }
+
+    /// Are only the settings asked for? Then what a question or a delivery needs may be missing.
+    #[must_use]
+    pub fn shows_settings(&self) -> bool {
+        self.show_settings
     }
 
     /// As [`Invocation::parse`], for a program that the command line tells everything but a
@@ -148,11 +157,15 @@ pub fn start(executable: &str, programs: &'static [Program]) -> ExitCode {
         .map(|p| (base_name(p.as_os_str()), 1))
         .chain(argv.first().map(|a| (base_name(a), 1)))
         .chain(argv.get(1).map(|a| (base_name(a), 2)));
+    // An executable that is named like one of its programs is asked under that name.
+    if argv.get(1).is_some_and(|a| a == "--list-programs") {
+        return list(programs);
+    }
     let find = |name: &str| programs.iter().find(|p| p.spec.name == name);
     let Some((program, called_as, skip)) =
         names.into_iter().find_map(|(name, skip)| Some((find(&name)?, name, skip)))
     else {
-        return no_program(executable, programs, argv.get(1));
+        return no_program(executable, programs);
     };
     let mut invocation = Invocation {
         spec: program.spec,
@@ -184,15 +197,13 @@ fn about(invocation: &Invocation) -> Option<String> {
     }
 }
 
-fn no_program(executable: &str, programs: &[Program], first: Option<&OsString>) -> ExitCode {
-    if first.is_some_and(|a| a == "--list-programs") {
-        let rows: String = programs
-            .iter()
-            .map(|p| format!("{}\t{}\t{}\n", p.spec.name, p.spec.place.directory(), p.spec.section))
-            .collect();
-        print(&rows);
-        return ExitCode::SUCCESS;
-    }
+fn list(programs: &[Program]) -> ExitCode {
+    let row = |p: &Program| format!("{}\t{}\t{}\n", p.spec.name, p.spec.place.directory(), p.spec.section);
+    print(&programs.iter().map(row).collect::<String>());
+    ExitCode::SUCCESS
+}
+
+fn no_program(executable: &str, programs: &[Program]) -> ExitCode {
     let known: Vec<_> = programs.iter().map(|p| p.spec.name).collect();
     complain_raw(&format!(
         "{executable}: fatal: started under an unknown name; it is one of: {}",

@@ -138,6 +138,19 @@ impl<'a> Loader<'a> {
         self.shown.push((name.to_owned(), value.to_string(), source.to_string()));
     }
 
+    /// Where a value comes from that any of these variables and control files decides, for [`Loader::show`]:
+    /// those that are set or there, else `default`.
+    #[must_use]
+    pub fn source(&self, variables: &[&str], controls: &[&str]) -> String {
+        let variables = variables.iter().filter(|name| self.environment.is_set(name));
+        let files = controls.iter().map(|name| self.control.file(name)).filter(|path| path.exists());
+        let found: Vec<String> = variables
+            .map(|name| format!("variable {name}"))
+            .chain(files.map(|path| path.display().to_string()))
+            .collect();
+        if found.is_empty() { "default".to_owned() } else { found.join(", ") }
+    }
+
     /// The raw bytes of a value and the name of its source, for a value that is given somewhere.
     pub fn bytes(&mut self, name: &str, from: Source<'_>) -> Option<Vec<u8>> {
         let (value, source) = self.raw(from)?;
@@ -260,6 +273,19 @@ mod tests {
         assert!(loader.table().contains("/timeoutremote"));
         env.set("TIMEOUTREMOTE", "5");
         assert_eq!(Loader::new(&env).number("timeout", from, 1200, 1..=9999), 5);
+    }
+
+    #[test]
+    fn a_source_is_named_only_when_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = Environment::from_iter([("CONTROLDIR", dir.path().to_str().unwrap())]);
+        assert_eq!(Loader::new(&env).source(&["NOFSYNC", "B"], &["me"]), "default");
+        let me = dir.path().join("me");
+        std::fs::write(&me, "x\n").unwrap();
+        assert_eq!(Loader::new(&env).source(&["NOFSYNC", "B"], &["me"]), me.display().to_string());
+        env.set("B", "");
+        let both = format!("variable B, {}", me.display());
+        assert_eq!(Loader::new(&env).source(&["NOFSYNC", "B"], &["me"]), both);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Parsed {
     given: Vec<(String, Option<OsString>)>,
     /// What follows the options.
     pub operands: Vec<OsString>,
+    /// So many of them, the last ones, are only there because nothing will be done.
+    stand_ins: usize,
 }
 
 impl Parsed {
@@ -70,6 +72,10 @@ impl Parsed {
         Ok(parsed)
     }
 
+    pub(crate) fn with_stand_ins(self, stand_ins: usize) -> Self {
+        Self { stand_ins, ..self }
+    }
+
     /// How many operands are in `args`? 0 when they cannot be understood.
     pub(crate) fn operands_in(spec: &Spec, args: &[OsString]) -> usize {
         let any_number = Spec { operands: Operands { min: 0, max: None, ..spec.operands }, ..*spec };
@@ -92,6 +98,29 @@ impl Parsed {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.given.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.as_deref())
+    }
+
+    /// Where a value comes from that any of these options decides, for [`crate::Loader::show`]: those that
+    /// were given, else `default`.
+    #[must_use]
+    pub fn source(&self, names: &[&str]) -> String {
+        let dashes = |name: &str| if name.chars().count() == 1 { "-" } else { "--" };
+        let given: Vec<String> = names
+            .iter()
+            .filter(|name| self.flag(name))
+            .map(|name| format!("option {}{name}", dashes(name)))
+            .collect();
+        if given.is_empty() { "default".to_owned() } else { given.join(", ") }
+    }
+
+    /// The same for the operand with this number, from 0: with `--show-settings` it need not be given.
+    #[must_use]
+    pub fn operand_source(&self, number: usize) -> &'static str {
+        match self.operands.len() {
+            all if number >= all => "default",
+            all if number >= all - self.stand_ins.min(all) => "not given",
+            _ => "operand",
+        }
     }
 
     /// All given options in order: the name (letter, else long name) and the value.

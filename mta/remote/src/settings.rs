@@ -76,7 +76,8 @@ pub(crate) fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         .bytes("SMTPROUTE")
         .map(|v| v.split(|&b| b == b'\n').filter(|e| !e.is_empty()).collect())
         .unwrap_or_default();
-    l.show("smtproute", variable.len(), "variable SMTPROUTE");
+    let source = l.source(&["SMTPROUTE"], &[]);
+    l.show("smtproute", variable.len(), source);
     let settings = Settings {
         helo,
         connect_timeout: seconds(l, "timeoutconnect", 60),

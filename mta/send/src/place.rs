@@ -93,6 +93,12 @@ impl Place {
     }
 }
 
+/// Where a host name comes from that is the line of `file`, else that of `me`, else a default.
+pub(crate) fn host_source(loader: &Loader<'_>, file: &str) -> String {
+    let own = if loader.control().file(file).exists() { file } else { "me" };
+    loader.source(&[], &[own])
+}
+
 /// Durability of a sending program: control files over variables over "everything".
 pub fn durability(loader: &mut Loader<'_>) -> Durability {
     let mut switch = |file: &str, variable: &str| {
@@ -106,7 +112,11 @@ pub fn durability(loader: &mut Loader<'_>) -> Durability {
         switch("conf-fdatasync", "USE_FDATASYNC"),
         switch("conf-syncdir", "USE_SYNCDIR"),
     );
-    loader.show("durability", format!("{durability:?}"), "conf-fsync, conf-fdatasync, conf-syncdir");
+    let source = loader.source(
+        &["USE_FSYNC", "USE_FDATASYNC", "USE_SYNCDIR"],
+        &["conf-fsync", "conf-fdatasync", "conf-syncdir"],
+    );
+    loader.show("durability", format!("{durability:?}"), source);
     durability
 }
 

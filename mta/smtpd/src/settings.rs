@@ -60,7 +60,9 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
         Some(value) => value != b"0",
         None => port == b"587" || port == b"465",
     };
-    l.show("submission", submission, "variable SUBMISSION, else the port");
+    let said = l.source(&["SUBMISSION"], &[]);
+    let port_said = l.source(&["TCP6LOCALPORT", "TCPLOCALPORT"], &[]);
+    l.show("submission", submission, if env.is_set("SUBMISSION") { said } else { port_said });
     let origin = origin(env, hostname);
     let certificate = l
         .path("certdir", Source { variable: Some("CERTDIR"), ..Source::default() }, "/etc/indimail/certs")

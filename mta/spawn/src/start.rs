@@ -78,10 +78,11 @@ fn main(invocation: &Invocation) -> Exit {
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let parsed = invocation.parse()?;
     let mut loader = Loader::new(&invocation.environment);
+    let source = parsed.operand_source(0);
     let mut operands = parsed.operands.into_iter();
     let default_delivery = operands.next().unwrap_or_else(|| "./Mailbox".into());
     let logger: Vec<OsString> = operands.collect();
-    loader.show("defaultdelivery", default_delivery.display(), "operand");
+    loader.show("defaultdelivery", default_delivery.display(), source);
     let given = |name: &str| invocation.environment.get(name).filter(|v| !v.is_empty()).map(OsStr::to_owned);
     let settings = Settings {
         default_delivery,

@@ -81,9 +81,10 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         idle,
         environment: invocation.environment.clone(),
     };
-    loader.show("target", format_args!("{:?}", settings.target), "operand");
-    loader.show("lookups", format_args!("{:?}", settings.lookups), "options -h -r -l");
-    loader.show("timeouts", format_args!("{:?}", settings.how.patience), "option -T");
+    loader.show("target", format_args!("{:?}", settings.target), parsed.operand_source(0));
+    let deciding = parsed.source(&["h", "H", "r", "R", "l", "t"]);
+    loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
+    loader.show("timeouts", format_args!("{:?}", settings.how.patience), parsed.source(&["T"]));
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 

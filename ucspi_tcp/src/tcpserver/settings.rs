@@ -160,12 +160,12 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let (address, command) = operands(&parsed, &mut loader);
     let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
     let limit = limit(parsed.value("c"), &mut loader);
-    let per_client = match parsed.value("C") {
-        Some(_) => loader.number("per_client", option("C"), 20, 0..=MAX_CONNECTIONS),
-        None => 20,
+    // Here the variable counts more than the option.
+    let from = match loader.environment().get("MAXPERIP").is_some_and(|v| !v.is_empty()) {
+        true => Source { variable: Some("MAXPERIP"), ..Source::default() },
+        false => option("C"),
     };
-    let from = Source { variable: Some("MAXPERIP"), ..Source::default() };
-    let per_client = loader.number("per_client", from, per_client, 0..=MAX_CONNECTIONS);
+    let per_client = loader.number("per_client", from, 20, 0..=MAX_CONNECTIONS);
     let backlog = loader.number("backlog", option("b"), 20, 0..=65_535);
     let wait = Duration::from_secs(loader.number("ident_timeout", option("t"), 26, 1..=3600));
     let path = |letter: &str| parsed.value(letter).map(PathBuf::from);
@@ -216,10 +216,11 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             .map(PathBuf::from),
         environment,
     };
-    loader.show("address", format_args!("{:?}", settings.address), "operand");
-    loader.show("limit", format_args!("{:?}", settings.limit), "option -c");
-    loader.show("rules", format_args!("{:?}", settings.rules), "option -x");
-    loader.show("lookups", format_args!("{:?}", settings.lookups), "options -h -p -r -l");
+    loader.show("address", format_args!("{:?}", settings.address), parsed.operand_source(0));
+    loader.show("limit", format_args!("{:?}", settings.limit), parsed.source(&["c"]));
+    loader.show("rules", format_args!("{:?}", settings.rules), parsed.source(&["x", "X"]));
+    let deciding = parsed.source(&["h", "H", "p", "P", "r", "R", "l", "t"]);
+    loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 

@@ -172,6 +172,10 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let env = &environment;
     let mut loader = Loader::new(env);
     let variable = crate::variable;
+    let only_shown = invocation.shows_settings();
+    let (place, stand_in) = (parsed.operand_source(1), parsed.operand_source(1) == "not given");
+    let instruction = if stand_in { b"bounce-no-mailbox" } else { instruction };
+    loader.show("instruction", instruction.escape_ascii(), place);
     let instruction = Instruction::parse(instruction).unwrap_or_else(|what| {
         loader.problem(format!("second operand: {}: {what}", parsed.operands[1].display()));
         Instruction::Bounce
@@ -182,7 +186,14 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         Vec::new()
     });
     let mut needed = |name: &str| match env.bytes(name) {
-        Some(value) => value.to_vec(),
+        Some(value) => {
+            loader.show(name, value.escape_ascii(), format_args!("variable {name}"));
+            value.to_vec()
+        }
+        None if only_shown => {
+            loader.show(name, "not set", "default");
+            Vec::new()
+        }
         None => {
             loader.problem(format!("variable {name} is not set; run vdelivermail from a dot-qmail file"));
             Vec::new()

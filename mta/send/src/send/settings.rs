@@ -7,7 +7,7 @@ use unix::durable::Durability;
 
 use super::bounce::Policy;
 use crate::clean::OSSIFIED;
-use crate::place::{Place, durability};
+use crate::place::{Place, durability, host_source};
 
 /// Everything.
 #[derive(Debug)]
@@ -105,7 +105,8 @@ fn policy(loader: &mut Loader<'_>) -> Policy {
     let host = |loader: &mut Loader<'_>, file: &str| {
         let answer = loader.control().line_or_me(file, file).map(Some);
         let host = loader.take(answer).unwrap_or_default();
-        loader.show(file, host.escape_ascii(), format!("{file}, me"));
+        let source = host_source(loader, file);
+        loader.show(file, host.escape_ascii(), source);
         host
     };
     let native = |loader: &mut Loader<'_>, file: &str| {

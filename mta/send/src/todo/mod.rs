@@ -40,6 +40,7 @@ use crate::cleaner::Cleaner;
 use crate::log::Line;
 use crate::place::{
     BIGTODO, CONFSPLIT, CONTROLDIR, Place, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR, durability,
+    host_source,
 };
 use entries::{Empty, Entry};
 use rewrite::Rules;
@@ -135,7 +136,8 @@ impl Controls {
         let (percenthack, virtualdomains) = (map("percenthack"), map("virtualdomains"));
         let envnoathost = loader.control().line_or_me("envnoathost", "envnoathost").map(Some);
         let envnoathost = loader.take(envnoathost).unwrap_or_default();
-        loader.show("envnoathost", envnoathost.escape_ascii(), "envnoathost, me");
+        let source = host_source(loader, "envnoathost");
+        loader.show("envnoathost", envnoathost.escape_ascii(), source);
         let from =
             Source { variable: Some("TODO_INTERVAL"), control: Some("todointerval"), ..Source::default() };
         let interval = Duration::from_secs(loader.number("todo interval", from, 0, 0..=86_400));

@@ -59,26 +59,40 @@ pub struct Counts {
     pub bouncing: u64,
 }
 
-/// The queues to look at: QUEUEDIR, or all of the collection in QUEUE_BASE.
-pub fn queues(loader: &mut Loader<'_>) -> Vec<PathBuf> {
+/// Where to look: QUEUEDIR, or the collection in QUEUE_BASE.
+#[derive(Debug)]
+pub enum Where {
+    /// This queue.
+    One(PathBuf),
+    /// A queue, or a directory of queues.
+    Base(PathBuf),
+}
+
+/// Which queues are to be looked at.
+pub fn places(loader: &mut Loader<'_>) -> Where {
     if let Some(one) = loader.environment().get("QUEUEDIR").filter(|v| !v.is_empty()) {
         loader.show("queue", one.display(), "variable QUEUEDIR");
-        return vec![PathBuf::from(one)];
+        return Where::One(PathBuf::from(one));
     }
     let from = Source { variable: Some("QUEUE_BASE"), control: Some("queue_base"), ..Source::default() };
-    let base = loader.path("queue base", from, crate::place::DEFAULT_QUEUE);
-    if base.join("mess").is_dir() {
-        return vec![base];
-    }
-    let mut found: Vec<PathBuf> = match std::fs::read_dir(&base) {
-        Ok(entries) => entries.flatten().map(|e| e.path()).filter(|p| p.join("mess").is_dir()).collect(),
-        Err(e) => {
-            loader.problem(format_args!("{}: {e}", base.display()));
-            Vec::new()
-        }
+    Where::Base(loader.path("queue base", from, crate::place::DEFAULT_QUEUE))
+}
+
+/// The directories of the queues there, by number.
+///
+/// # Errors
+/// The directory of the collection cannot be read: its name and why.
+pub fn queues(place: Where) -> Result<Vec<PathBuf>, String> {
+    let base = match place {
+        Where::One(queue) => return Ok(vec![queue]),
+        Where::Base(base) if base.join("mess").is_dir() => return Ok(vec![base]),
+        Where::Base(base) => base,
     };
+    let entries = std::fs::read_dir(&base).map_err(|e| format!("{}: {e}", base.display()))?;
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.join("mess").is_dir()).collect();
     found.sort_by_key(|p| (p.as_os_str().len(), p.clone()));
-    found
+    Ok(found)
 }
 
 /// A queue that is looked at.

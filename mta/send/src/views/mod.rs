@@ -11,7 +11,7 @@ use program::{
 };
 
 use crate::place::CONTROLDIR;
-use contents::{Counts, Message, View, queues, shown};
+use contents::{Counts, Message, View, places, queues, shown};
 
 const VARIABLES: &[Variable] = &[
     Variable { name: "QUEUEDIR", help: "look at this queue only" },
@@ -120,10 +120,17 @@ fn with_views(
         Err(exit) => return exit,
     };
     let mut loader = Loader::new(&invocation.environment);
-    let queues = queues(&mut loader);
-    let queues = match invocation.finish(loader, queues, Exit::TEMPORARY) {
-        Ok(queues) => queues,
+    let place = places(&mut loader);
+    let place = match invocation.finish(loader, place, Exit::TEMPORARY) {
+        Ok(place) => place,
         Err(exit) => return exit,
+    };
+    let queues = match queues(place) {
+        Ok(queues) => queues,
+        Err(why) => {
+            invocation.complain("fatal", why);
+            return Exit::TEMPORARY;
+        }
     };
     let mut views = Vec::new();
     for directory in queues {

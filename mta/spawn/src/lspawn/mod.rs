@@ -111,7 +111,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let parsed = invocation.parse()?;
     let mut loader = Loader::new(&invocation.environment);
     let default_delivery = parsed.operands[0].clone();
-    loader.show("defaultdelivery", default_delivery.display(), "operand");
+    loader.show("defaultdelivery", default_delivery.display(), parsed.operand_source(0));
     let mut environment = invocation.environment.clone();
     environment.remove("QMAILREMOTE");
     environment.remove(handed::VARIABLE);
