@@ -73,7 +73,8 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             _ => {}
         }
     }
-    if !lists.iter().any(|list| matches!(list, List::Refuse { .. })) {
+    let refuses = lists.iter().any(|list| matches!(list, List::Refuse { .. }));
+    if !refuses && !invocation.shows_settings() {
         loader.problem("missing option -r: give at least one list");
     }
     for List::Refuse { zone, .. } | List::Accept { zone } in &lists {
@@ -89,8 +90,9 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let shown_ip = environment.get("TCPREMOTEIP").map(|ip| ip.to_string_lossy().into_owned());
     let shown_ip = shown_ip.unwrap_or_default();
     let given = environment.bytes("RBLSMTPD").map(<[u8]>::to_vec);
-    loader.show("lists", format_args!("{lists:?}"), "options -r -a -c");
-    loader.show("servers", format_args!("{servers:?}"), "variable DNSCACHEIP");
+    loader.show("lists", format_args!("{lists:?}"), parsed.source(&["r", "a", "c", "C"]));
+    let source = loader.source(&["DNSCACHEIP"], &[]);
+    loader.show("servers", format_args!("{servers:?}"), source);
     let settings = Settings {
         command: parsed.operands.clone(),
         lists,
