@@ -1,6 +1,7 @@
-//! Ids of this machine's own users and groups: no mail account may have one.
+//! Ids and names of this machine's own users and groups: no mail account or domain may have one.
 //!
-//! A mail account with the user id of a local user would be that user. The files are read, not the
+//! A mail account with the user id of a local user would be that user, and a local name means the local
+//! user or group in whatever order the name services are asked. The files are read, not the
 //! name service, which would ask back.
 
 use std::collections::BTreeSet;
@@ -8,11 +9,13 @@ use std::io;
 
 use unix::mail_users::{GROUPS, USERS};
 
-/// Ids that are taken.
+/// Ids and names that are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalIds {
     users: BTreeSet<u32>,
     groups: BTreeSet<u32>,
+    user_names: BTreeSet<Vec<u8>>,
+    group_names: BTreeSet<Vec<u8>>,
 }
 
 impl LocalIds {
@@ -35,7 +38,25 @@ impl LocalIds {
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
         let user_is_ours = |name: &[u8]| USERS.iter().any(|u| u.name.as_bytes() == name);
         let group_is_ours = |name: &[u8]| GROUPS.iter().any(|g| g.as_bytes() == name);
-        Self { users: ids(passwd, user_is_ours), groups: ids(group, group_is_ours) }
+        Self {
+            users: ids(passwd, user_is_ours),
+            groups: ids(group, group_is_ours),
+            // Others are no account's.
+            user_names: names(passwd).filter(|n| n.contains(&b'@')).collect(),
+            group_names: names(group).collect(),
+        }
+    }
+
+    /// Is it the name of a local user, in any case?
+    #[must_use]
+    pub fn has_user_named(&self, name: &[u8]) -> bool {
+        self.user_names.contains(&name.to_ascii_lowercase())
+    }
+
+    /// Is it the name of a local group, in any case?
+    #[must_use]
+    pub fn has_group_named(&self, name: &[u8]) -> bool {
+        self.group_names.contains(&name.to_ascii_lowercase())
     }
 
     /// Is it a local user's?
@@ -49,6 +70,12 @@ impl LocalIds {
     pub fn has_group(&self, gid: u32) -> bool {
         self.groups.contains(&gid)
     }
+}
+
+/// The first fields of lines, in lower case.
+fn names(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let first = |line: &[u8]| line.split(|&b| b == b':').next().unwrap_or_default().to_ascii_lowercase();
+    text.split(|&b| b == b'\n').map(first).filter(|name| !name.is_empty())
 }
 
 /// The third fields of lines whose first is not passed over.
@@ -74,6 +101,14 @@ mod tests {
         let ids = LocalIds::parse(passwd, b"root:x:0:\nqmail:x:556:\nusers:x:100:joe");
         assert!(ids.has_user(0) && ids.has_user(1000) && !ids.has_user(555) && !ids.has_user(8001));
         assert!(ids.has_group(100) && !ids.has_group(556) && !ids.has_group(1000));
+    }
+
+    #[test]
+    fn names_are_taken_in_any_case() {
+        let ids =
+            LocalIds::parse(b"Ann@Example.org:x:1000:1000::/:/bin/sh\n", b"qmail:x:556:\nStaff:x:50:\n");
+        assert!(ids.has_user_named(b"ann@example.org") && !ids.has_user_named(b"bob@example.org"));
+        assert!(ids.has_group_named(b"staff") && ids.has_group_named(b"qmail") && !ids.has_group_named(b""));
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub enum Unfit {
     /// An id that is a local user's or group's.
     #[error("its user or group id is that of a local user or group (local_ids refuse)")]
     Local,
+    /// A name that is a local user's or group's.
+    #[error("its name is that of a local user or group (local_ids refuse)")]
+    LocalName,
     /// A field holds NUL, colon or newline.
     #[error("its home or name holds a NUL, colon or newline")]
     Bytes,
@@ -123,9 +126,13 @@ impl Policy {
     pub fn user(&self, name: &Address, entry: &Entry) -> Result<User, Unfit> {
         self.check_user(entry.ids.uid)?;
         self.check_group(entry.ids.gid)?;
+        let key = name.to_string().into_bytes();
+        if self.local.has_user_named(&key) {
+            return Err(Unfit::LocalName);
+        }
         let may_log_in = entry.account.active && !entry.account.flags.contains(ServiceFlags::NO_DIALUP);
         let mut user = User {
-            name: name.to_string().into_bytes(),
+            name: key,
             uid: entry.ids.uid,
             gid: entry.ids.gid,
             gecos: entry.account.gecos.bytes().map(|b| if is_clean(&[b]) { b } else { b' ' }).collect(),
@@ -169,6 +176,9 @@ impl Policy {
     /// There is none.
     pub fn group(&self, domain: &Domain) -> Result<Group, Unfit> {
         self.check_group(domain.ids.gid)?;
+        if self.local.has_group_named(domain.name.as_bytes()) {
+            return Err(Unfit::LocalName);
+        }
         Ok(Group { name: domain.name.as_bytes().to_vec(), gid: domain.ids.gid, members: Vec::new() })
     }
 }
@@ -234,6 +244,18 @@ mod tests {
             assert_eq!(policy.user(&name(), &entry("ann@example.org", uid, gid)), Err(Unfit::Local));
         }
         assert!(policy.user(&name(), &entry("ann@example.org", 4000, 4000)).is_ok());
+    }
+
+    #[test]
+    fn nobody_gets_the_name_of_a_local_user_or_group() {
+        let local = LocalIds::parse(b"ann@example.org:x:999:999::/:/bin/sh", b"example.org:x:998:");
+        let policy = Policy { local, ..policy() };
+        let e = entry("ann@example.org", 4000, 4000);
+        assert_eq!(policy.user(&name(), &e), Err(Unfit::LocalName));
+        assert_eq!(policy.shadow(&name(), &e), Err(Unfit::LocalName));
+        assert_eq!(policy.group(&e.domain), Err(Unfit::LocalName));
+        let bob = Address::parse(b"bob@example.org").unwrap();
+        assert!(policy.user(&bob, &entry("bob@example.org", 4000, 4000)).is_ok());
     }
 
     #[test]

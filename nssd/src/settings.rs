@@ -67,7 +67,7 @@ shell PATH: shell of accounts that may log in (default /usr/sbin/nologin; /bin/s
 
 minimum_uid N: users and groups with a lower id do not exist; 0 itself never does (default 500).
 
-local_ids refuse|allow: whether an account may have the id of a user or group in /etc/passwd or /etc/group, those of \
+local_ids refuse|allow: whether an account may have the id or name of a user or group in /etc/passwd or /etc/group, the ids of \
 the mail system apart (default refuse; read at the start and on SIGHUP).
 
 shadow_hashes yes|no: put password hashes into shadow records, which root alone can read (default no: *, so that \
