@@ -18,6 +18,7 @@ pub static SPEC: Spec = Spec {
         OptionSpec::flag('i', "pass over files that cannot be read"),
         OptionSpec::flag('w', "when the directory cannot be read, warn and keep the environment as it is"),
         OptionSpec::flag('p', "look for the program in the new PATH"),
+        OptionSpec::value('P', "prefix", "put prefix before the name of each variable"),
     ],
     operands: Operands { synopsis: "dir program [arg ...]", min: 2, max: None },
     exits: &[
@@ -52,13 +53,17 @@ fn main(invocation: &Invocation) -> Exit {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
+    if parsed.value("P").is_some_and(|p| p.as_encoded_bytes().contains(&b'=')) {
+        invocation.complain("fatal", "option -P: a variable's name cannot hold =");
+        return Exit::PERMANENT;
+    }
     let dir = Path::new(&parsed.operands[0]);
     let argv = &parsed.operands[1..];
     let mut environment =
         if parsed.flag("c") { Environment::default() } else { invocation.environment.clone() };
     let on_unreadable = if parsed.flag("i") { OnUnreadable::Ignore } else { OnUnreadable::Fail };
     match read(dir, on_unreadable) {
-        Ok(changes) => changes.apply(&mut environment),
+        Ok(changes) => changes.apply_with_prefix(parsed.value("P").unwrap_or_default(), &mut environment),
         Err(e) if parsed.flag("w") => {
             invocation.complain("warning", e);
             environment = invocation.environment.clone();

@@ -13,7 +13,7 @@
 //! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side;
 //! - [`multilog`], [`tai64n`]: logs;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
-//! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`softlimit`], [`setlock`]: programs that become another.
+//! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`envini`], [`softlimit`], [`setlock`]: programs that become another.
 //!
 //! The life of a service and of a scan directory, the selection and rotation of logs are pure state
 //! machines and functions; the drivers around them are a `poll` each. Nothing here runs threads.
@@ -22,6 +22,7 @@
 
 pub mod client;
 pub mod envdir;
+pub mod envini;
 pub mod fghack;
 pub mod fifo;
 pub mod inotify;

@@ -1,6 +1,8 @@
-//! setuidgid and envuidgid: run a program as another user, or tell it the ids.
+//! setuidgid, setuser and envuidgid: run a program as another user, or tell it the ids.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io;
 
 use program::{
     Environment, Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Parsed, Place, Program, Spec,
@@ -40,6 +42,20 @@ Started by an ordinary user for that user's own account, the groups stay as they
     ..Spec::EMPTY
 };
 
+/// The table of setuser.
+pub static SETUSER: Spec = Spec {
+    name: "setuser",
+    summary: "run a program as another user, as a login would",
+    section: 8,
+    place: Place::Bin,
+    operands: Operands { synopsis: "account program [arg ...]", min: 2, max: None },
+    exits: EXITS,
+    description: "\
+The program runs with the user id, the group id and all groups of account, in its home directory and with HOME, SHELL, USER, UID and GID. No shell \
+is started.",
+    ..Spec::EMPTY
+};
+
 /// The table of envuidgid.
 pub static ENVUIDGID: Spec = Spec {
     name: "envuidgid",
@@ -54,6 +70,8 @@ pub static ENVUIDGID: Spec = Spec {
 
 /// setuidgid.
 pub const PROGRAM: Program = Program { spec: &SETUIDGID, main };
+/// setuser.
+pub const SETUSER_PROGRAM: Program = Program { spec: &SETUSER, main: setuser };
 /// envuidgid.
 pub const ENVUIDGID_PROGRAM: Program = Program { spec: &ENVUIDGID, main: envuidgid };
 
@@ -64,6 +82,17 @@ struct Identity {
     gid: Gid,
     groups: Vec<Gid>,
     account: Option<Account>,
+    /// Were groups asked for, so that it is a failure when they are not these?
+    explicit: bool,
+}
+
+fn become_identity(identity: &Identity) -> io::Result<()> {
+    unix::privilege::become_user(identity.uid, identity.gid, &identity.groups)?;
+    // An ordinary user stays as it is.
+    if identity.explicit && !unix::privilege::has_groups(identity.gid, &identity.groups)? {
+        return Err(io::Error::from(unix::Errno::EPERM));
+    }
+    Ok(())
 }
 
 fn main(invocation: &Invocation) -> Exit {
@@ -78,8 +107,31 @@ fn main(invocation: &Invocation) -> Exit {
             environment.set("USER", account.name.as_str());
             environment.set("LOGNAME", account.name.as_str());
         }
-        unix::privilege::become_user(identity.uid, identity.gid, &identity.groups)
+        become_identity(&identity)
             .map_err(|e| fatal(invocation, &format!("unable to become that user: {}", chain::phrase(&e))))?;
+        Ok(environment)
+    })
+}
+
+fn setuser(invocation: &Invocation) -> Exit {
+    run(invocation, |invocation, parsed| {
+        let shown = parsed.operands[0].as_encoded_bytes().escape_ascii();
+        let identity = account(&parsed.operands[0], true).map_err(|e| fatal(invocation, &e))?;
+        let Some(account) = &identity.account else {
+            return Err(fatal(invocation, &format!("{shown}: expected the name of an account")));
+        };
+        let mut environment = invocation.environment.clone();
+        environment.set("HOME", account.home.as_os_str());
+        environment.set("SHELL", account.shell.as_os_str());
+        environment.set("USER", account.name.as_str());
+        environment.set("UID", identity.uid.to_string());
+        environment.set("GID", identity.gid.to_string());
+        let cannot =
+            |what: &str, e: io::Error| fatal(invocation, &format!("unable to {what}: {}", chain::phrase(&e)));
+        become_identity(&identity).map_err(|e| cannot("become that user", e))?;
+        // With the rights of the user: a home that is not for it is none.
+        std::env::set_current_dir(&account.home)
+            .map_err(|e| cannot(&format!("change to {}", account.home.display()), e))?;
         Ok(environment)
     })
 }
@@ -111,8 +163,10 @@ fn identity(parsed: &Parsed) -> Result<Identity, String> {
     let mut identity = account(&parsed.operands[0], parsed.flag("s"))?;
     if let Some(list) = parsed.value("g") {
         identity.groups.extend(groups(list)?);
+        identity.explicit = true;
     }
-    identity.groups.dedup();
+    let mut seen = HashSet::new();
+    identity.groups.retain(|&group| seen.insert(group));
     Ok(identity)
 }
 
@@ -120,13 +174,15 @@ fn account(operand: &OsStr, all_groups: bool) -> Result<Identity, String> {
     let shown = operand.as_encoded_bytes().escape_ascii();
     let text = operand.to_str().ok_or_else(|| format!("unknown account {shown}"))?;
     if let Some(numbers) = text.strip_prefix(':') {
-        let numbers: Option<Vec<u32>> = numbers.split(':').map(|n| n.parse().ok()).collect();
+        let number = |n: &str| n.bytes().all(|b| b.is_ascii_digit()).then(|| n.parse().ok())?;
+        let numbers: Option<Vec<u32>> = numbers.split(':').map(number).collect();
         return match numbers.as_deref() {
             Some([uid, gid, more @ ..]) => Ok(Identity {
                 uid: Uid::from_raw(*uid),
                 gid: Gid::from_raw(*gid),
                 groups: std::iter::once(gid).chain(more).map(|&g| Gid::from_raw(g)).collect(),
                 account: None,
+                explicit: !more.is_empty(),
             }),
             _ => Err(format!("{shown}: expected :uid:gid[:gid...]")),
         };
@@ -140,7 +196,8 @@ fn account(operand: &OsStr, all_groups: bool) -> Result<Identity, String> {
     } else {
         vec![account.gid]
     };
-    Ok(Identity { uid: account.uid, gid: account.gid, groups, account: Some(account) })
+    let (uid, gid) = (account.uid, account.gid);
+    Ok(Identity { uid, gid, groups, account: Some(account), explicit: all_groups })
 }
 
 fn groups(list: &OsStr) -> Result<Vec<Gid>, String> {
@@ -156,7 +213,7 @@ mod tests {
         let id = account(OsStr::new(":7:8:9"), false).unwrap();
         assert_eq!((id.uid.as_raw(), id.gid.as_raw()), (7, 8));
         assert_eq!(id.groups, [Gid::from_raw(8), Gid::from_raw(9)]);
-        for bad in [":7", ":", ":a:b", ":7:8:", ":-1:2"] {
+        for bad in [":7", ":", ":a:b", ":7:8:", ":-1:2", ":+1:2", ":7:99999999999"] {
             assert!(account(OsStr::new(bad), false).is_err(), "{bad}");
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
-use program::{Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Place, Program, Spec};
+use program::{Exit, ExitCodeDoc, Invocation, Operands, OptionSpec, Place, Program, Spec, Variable};
 
 use crate::chain;
 
@@ -28,13 +28,28 @@ pub static SPEC: Spec = Spec {
         OptionSpec::value('t', "n", "processor time, seconds"),
     ],
     operands: Operands { synopsis: "program [arg ...]", min: 1, max: None },
+    variables: &[
+        Variable::new("SOFTLIMIT_ALLBYTES", "As -a."),
+        Variable::new("SOFTLIMIT_COREBYTES", "As -c."),
+        Variable::new("SOFTLIMIT_DATABYTES", "As -d."),
+        Variable::new("SOFTLIMIT_FILEBYTES", "As -f."),
+        Variable::new("SOFTLIMIT_LOCKEDBYTES", "As -l."),
+        Variable::new("SOFTLIMIT_MEMBYTES", "As -m."),
+        Variable::new("SOFTLIMIT_OPENFILES", "As -o."),
+        Variable::new("SOFTLIMIT_PROCS", "As -p."),
+        Variable::new("SOFTLIMIT_RSSBYTES", "As -r."),
+        Variable::new("SOFTLIMIT_STACKBYTES", "As -s."),
+        Variable::new("SOFTLIMIT_CPUSECS", "As -t."),
+    ],
     exits: &[
         ExitCodeDoc { code: 100, meaning: "wrong usage" },
         ExitCodeDoc { code: 111, meaning: "a limit cannot be set or the program cannot be run" },
     ],
     description: "\
 n is a number, which may end in k, m or g (times 1024, 1024^2, 1024^3). A limit above the hard limit \
-becomes the hard limit. = means the hard limit; -1 or - removes both limits, which needs privilege.",
+becomes the hard limit. = means the hard limit; -1 or - removes both limits, which needs privilege.
+
+Variables that are set and not empty count first, -m before single limits; options change what they set, in their order.",
     ..Spec::EMPTY
 };
 
@@ -101,29 +116,56 @@ fn resources(option: &str) -> &'static [Resource] {
     }
 }
 
+/// The option that a variable stands for.
+fn option_of(variable: &str) -> &'static str {
+    match variable {
+        "SOFTLIMIT_ALLBYTES" => "a",
+        "SOFTLIMIT_COREBYTES" => "c",
+        "SOFTLIMIT_DATABYTES" => "d",
+        "SOFTLIMIT_FILEBYTES" => "f",
+        "SOFTLIMIT_LOCKEDBYTES" => "l",
+        "SOFTLIMIT_MEMBYTES" => "m",
+        "SOFTLIMIT_OPENFILES" => "o",
+        "SOFTLIMIT_PROCS" => "p",
+        "SOFTLIMIT_RSSBYTES" => "r",
+        "SOFTLIMIT_STACKBYTES" => "s",
+        "SOFTLIMIT_CPUSECS" => "t",
+        _ => "",
+    }
+}
+
 fn main(invocation: &Invocation) -> Exit {
     let parsed = match invocation.parse_all() {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
-    let mut limits = Vec::new();
+    let mut given = Vec::new();
+    for variable in SPEC.variables {
+        if let Some(value) = invocation.environment.get(variable.name).filter(|v| !v.is_empty()) {
+            given.push((format!("variable {}", variable.name), option_of(variable.name), value));
+        }
+    }
+    // The one that sets several must not undo the others.
+    given.sort_by_key(|(_, option, _)| *option != "m");
     for (option, value) in parsed.in_order() {
-        let value = value.unwrap_or_default();
+        given.push((format!("option -{option}"), option, value.unwrap_or_default()));
+    }
+    let mut limits = Vec::new();
+    for (source, option, value) in given {
         let Some(limit) = Limit::parse(value) else {
             let shown = value.as_encoded_bytes().escape_ascii();
-            invocation
-                .complain("fatal", format_args!("option -{option}: {shown}: expected a number, = or -"));
+            invocation.complain("fatal", format_args!("{source}: {shown}: expected a number, = or -"));
             return Exit::PERMANENT;
         };
-        limits.extend(resources(option).iter().map(|&r| (option, r, limit)));
+        limits.extend(resources(option).iter().map(|&r| (source.clone(), r, limit)));
     }
-    for (option, resource, limit) in limits {
+    for (source, resource, limit) in limits {
         let set = getrlimit(resource).and_then(|(_, hard)| {
             let (soft, hard) = limit.over(hard);
             setrlimit(resource, soft, hard)
         });
         if let Err(e) = set {
-            invocation.complain("fatal", format_args!("option -{option}: unable to set the limit: {e}"));
+            invocation.complain("fatal", format_args!("{source}: unable to set the limit: {e}"));
             return Exit::TEMPORARY;
         }
     }
@@ -133,6 +175,13 @@ fn main(invocation: &Invocation) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_variable_stands_for_an_option() {
+        for variable in SPEC.variables {
+            assert!(!resources(option_of(variable.name)).is_empty(), "{}", variable.name);
+        }
+    }
 
     #[test]
     fn limits_as_given() {

@@ -80,6 +80,86 @@ fn envdir_options_and_codes() {
 }
 
 #[test]
+fn envdir_prefixes_fifos_and_names_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let kit = Kit::new();
+    let dir = kit.path("env");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("A"), "1").unwrap();
+    fs::write(dir.join("GONE"), "").unwrap();
+    let raw = std::ffi::OsStr::from_bytes(b"RAW\xff");
+    fs::write(dir.join(raw), "").unwrap();
+    // A FIFO that nobody writes to removes the variable, as an empty file does; it is not waited for.
+    nix::unistd::mkfifo(&dir.join("FIFO"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for program in [kit.ours("envdir"), kit.debians("envdir")] {
+        let mut command = program;
+        command.env(raw, "x").env("FIFO", "x").args(["env", "/usr/bin/env"]);
+        let out = String::from_utf8_lossy(&piped(&mut command).stdout).into_owned();
+        assert!(out.contains("A=1\n") && !out.contains("RAW") && !out.contains("FIFO"), "{out}");
+    }
+    fs::remove_file(dir.join(raw)).unwrap();
+    let mut command = kit.ours("envdir");
+    command.env("X_GONE", "x").env("GONE", "kept").args(["-P", "X_", "env", "/usr/bin/env"]);
+    let out = String::from_utf8(piped(&mut command).stdout).unwrap();
+    let mut lines: Vec<_> = out.lines().filter(|l| !l.starts_with("PATH=")).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["GONE=kept", "X_A=1"]);
+    assert_eq!(kit.code("envdir", &["-P", "A=", "env", "true"]), 100);
+}
+
+#[test]
+fn envdir_reads_other_directories_once() {
+    let kit = Kit::new();
+    let (dir, other) = (kit.path("env"), kit.path("other"));
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(&other).unwrap();
+    // Each names the other: neither is read twice, and what was named last counts more.
+    std::os::unix::fs::symlink("../other", dir.join(".envdir")).unwrap();
+    std::os::unix::fs::symlink("../env", other.join(".envdir")).unwrap();
+    fs::write(dir.join("A"), "own").unwrap();
+    fs::write(other.join("A"), "other").unwrap();
+    fs::write(other.join("B"), "other").unwrap();
+    fs::write(dir.join(".envfile"), "B=file\n  # c\n C=kept  \nD=no newline").unwrap();
+    let out = kit.run("envdir", &["-c", "env", "/usr/bin/env"]).stdout;
+    assert_eq!(String::from_utf8(out).unwrap(), "A=own\nB=other\nC=kept  \nD=no newline\n");
+}
+
+#[test]
+fn envini_sets_what_a_file_with_sections_says() {
+    let kit = Kit::new();
+    fs::write(kit.path("ini"), "; comment\nA = one two \n[s]\nB=2\nnonsense\n").unwrap();
+    let mut command = kit.ours("envini");
+    let out = piped(command.args(["-p", "P_", "ini", "/bin/sh", "-c", "echo $P_A,$P_s_B; exit 3"]));
+    assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(3), &b"one two,2\n"[..]));
+    assert_eq!(kit.code("envini", &["none", "true"]), 111);
+    assert_eq!(kit.code("envini", &["ini", "/nonexistent"]), 111);
+    assert_eq!(kit.code("envini", &["ini"]), 100);
+    assert_eq!(kit.code("envini", &["-p", "=", "ini", "true"]), 100);
+    fs::write(kit.path("nul"), "A=1\nB=a\0b\n").unwrap();
+    let out = kit.run("envini", &["nul", "true"]);
+    assert_eq!(out.status.code(), Some(111));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("nul:2: "));
+}
+
+#[test]
+fn setuser_is_like_a_login() {
+    let kit = Kit::new();
+    let script = "echo $HOME $SHELL $USER $UID $GID; pwd; id -u; id -g; id -Gn";
+    let out = kit.run("setuser", &["daemon", "/bin/sh", "-c", script]);
+    let shell = "/usr/sbin/nologin";
+    let want = format!("/usr/sbin {shell} daemon 1 1\n/usr/sbin\n1\n1\ndaemon\n");
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), want);
+    assert_eq!(kit.code("setuser", &["daemon"]), 100);
+    for account in ["nosuchuser", ":1:1"] {
+        assert_eq!(kit.code("setuser", &[account, "true"]), 111, "{account}");
+    }
+    // nobody's home does not exist.
+    let out = kit.run("setuser", &["nobody", "true"]);
+    assert_eq!(out.status.code(), Some(111));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("unable to change to /nonexistent"));
+}
+
+#[test]
 fn setuidgid_agrees_with_debians() {
     let kit = Kit::new();
     assert!(nix::unistd::geteuid().is_root(), "this test needs root");
@@ -99,12 +179,18 @@ fn setuidgid_groups_and_environment() {
     let kit = Kit::new();
     let out = |args: &[&str]| String::from_utf8(kit.run("setuidgid", args).stdout).unwrap();
     assert_eq!(out(&["-g", "mail,12", "nobody", "/usr/bin/id", "-G"]).trim(), "65534 8 12");
+    assert_eq!(out(&["-g", "mail,8,12,mail", "nobody", "/usr/bin/id", "-G"]).trim(), "65534 8 12");
     assert_eq!(out(&[":65534:65534:8", "/usr/bin/id", "-G"]).trim(), "65534 8");
     assert_eq!(
         out(&["-e", "daemon", "/bin/sh", "-c", "echo $USER $LOGNAME $HOME"]),
         "daemon daemon /usr/sbin\n"
     );
     assert_eq!(kit.code("setuidgid", &["-g", "nosuchgroup", "nobody", "true"]), 111);
+    // An ordinary user gets no groups, and is not left to believe so.
+    let ours = kit.path("bin/setuidgid");
+    let again = ["nobody", ours.to_str().unwrap(), "-g", "mail", "nobody", "true"];
+    assert_eq!(kit.code("setuidgid", &again), 111);
+    assert_eq!(kit.code("setuidgid", &["nobody", ours.to_str().unwrap(), "nobody", "true"]), 0);
     // There is no way back to root.
     assert_ne!(
         kit.code("setuidgid", &["nobody", kit.path("bin/setuidgid").to_str().unwrap(), "root", "true"]),
@@ -141,6 +227,18 @@ fn softlimit_agrees_with_debians() {
     assert_eq!(kit.code("softlimit", &["-o", "5x", "true"]), 100);
     let out = kit.run("softlimit", &["-o", "1k", "/bin/sh", "-c", "ulimit -n"]);
     assert_eq!(out.stdout, b"1024\n");
+    let with = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = kit.ours("softlimit");
+        let out = piped(command.envs(variables.iter().copied()).args(args));
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    let variables =
+        [("SOFTLIMIT_OPENFILES", "77"), ("SOFTLIMIT_MEMBYTES", "900m"), ("SOFTLIMIT_ALLBYTES", "800m")];
+    let show = ["/bin/sh", "-c", "ulimit -n; ulimit -v; ulimit -d"];
+    assert_eq!(with(&variables, &show), (Some(0), "77\n819200\n921600\n".to_owned()));
+    assert_eq!(with(&variables, &[&["-o", "66"], &show[..]].concat()).1, "66\n819200\n921600\n");
+    assert_eq!(with(&[("SOFTLIMIT_PROCS", "x")], &["true"]).0, Some(100));
+    assert_eq!(with(&[("SOFTLIMIT_PROCS", "")], &["true"]).0, Some(0));
 }
 
 #[test]

@@ -4,10 +4,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 
 use support::{Kit, Server, run, start, text};
+
+/// A port below those that the kernel gives to servers of tests.
+const CLOSED: &str = "1";
 
 /// Variables that describe a connection, but for the port that the kernel chose.
 fn described(output: &[u8]) -> BTreeSet<String> {
@@ -50,9 +53,9 @@ fn what_can_be_looked_up_is_and_the_rest_is_not_set() {
 fn codes_are_debians() {
     let (kit, server) = (Kit::new(), Server::echo());
     let port = server.port();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let closed = CLOSED;
     let cases: [(&[&str], i32); 7] = [
-        (&["-RHl0", "127.0.0.1", &closed, "true"], 111),
+        (&["-RHl0", "127.0.0.1", closed, "true"], 111),
         (&["-RHl0", "127.0.0.1", &port, "/nonexistent"], 111),
         (&["-RHl0", "127.0.0.1", "no-such-port", "true"], 111),
         (&["127.0.0.1"], 100),
@@ -68,15 +71,15 @@ fn codes_are_debians() {
 #[test]
 fn what_went_wrong_is_said_unless_told_not_to() {
     let (kit, server) = (Kit::new(), Server::echo());
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let closed = CLOSED;
     let said = |args: &[&str]| text(&run(kit.ours("tcpclient").args(args), b"").stderr);
-    let both = said(&["127.0.0.1", &closed, "true"]);
+    let both = said(&["127.0.0.1", closed, "true"]);
     assert!(both.contains(&format!("tcpclient: warning: unable to connect to 127.0.0.1 port {closed}: ")));
     assert!(
         both.contains(&format!("tcpclient: fatal: unable to connect to 127.0.0.1 port {closed}\n")),
         "{both}"
     );
-    assert_eq!(said(&["-q", "127.0.0.1", &closed, "true"]), "");
+    assert_eq!(said(&["-q", "127.0.0.1", closed, "true"]), "");
     let connected = said(&["-vRHl0", "127.0.0.1", &server.port(), "true"]);
     assert_eq!(connected, format!("tcpclient: status: connected to 127.0.0.1 port {}\n", server.port()));
     for bad in [["-T0", "0"], ["-i", "x"], ["-I", "no-such-if"], ["-p", "70000"], ["-a", "0"]] {

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use daemontools::{
-    envdir, fghack, inotify, multilog, readproctitle, setlock, setuidgid, softlimit, svalert, svc, svok,
-    svps, svscan, svscanboot, svstat, tai64n, waitfor,
+    envdir, envini, fghack, inotify, multilog, readproctitle, setlock, setuidgid, softlimit, svalert, svc,
+    svok, svps, svscan, svscanboot, svstat, tai64n, waitfor,
 };
 
 program::main!(
@@ -18,8 +18,10 @@ program::main!(
         svok::SVUP_PROGRAM,
         multilog::PROGRAM,
         envdir::PROGRAM,
+        envini::PROGRAM,
         setuidgid::PROGRAM,
         setuidgid::ENVUIDGID_PROGRAM,
+        setuidgid::SETUSER_PROGRAM,
         softlimit::PROGRAM,
         setlock::PROGRAM,
         setlock::PGRPHACK_PROGRAM,

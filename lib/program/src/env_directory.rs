@@ -8,10 +8,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::Environment;
@@ -45,12 +45,16 @@ pub struct Changes(Vec<(OsString, Option<OsString>)>);
 impl Changes {
     /// Makes the changes.
     pub fn apply(&self, environment: &mut Environment) {
+        self.apply_with_prefix(OsStr::new(""), environment);
+    }
+
+    /// Makes the changes to the variables whose names begin with `prefix` and go on as the changes have it.
+    pub fn apply_with_prefix(&self, prefix: &OsStr, environment: &mut Environment) {
         for (name, value) in &self.0 {
-            // Names come from file names, which need not be text; the lookup by text is for removal only.
-            match (value, name.to_str()) {
-                (Some(value), _) => environment.set(name.clone(), value.clone()),
-                (None, Some(name)) => environment.remove(name),
-                (None, None) => {}
+            let name = OsString::from_iter([prefix, name]);
+            match value {
+                Some(value) => environment.set(name, value.clone()),
+                None => environment.remove(name),
             }
         }
     }
@@ -176,7 +180,9 @@ fn value(content: &[u8]) -> Option<Vec<u8>> {
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(MAX_VALUE + 1).read_to_end(&mut content)?;
+    // A FIFO that nobody writes to is empty and must not be waited for.
+    let file = fs::OpenOptions::new().read(true).custom_flags(unix::fd::NONBLOCK).open(path)?;
+    file.take(MAX_VALUE + 1).read_to_end(&mut content)?;
     if u64::try_from(content.len()).is_ok_and(|n| n <= MAX_VALUE) {
         return Ok(content);
     }

@@ -43,8 +43,8 @@ impl Environment {
     }
 
     /// Removes a variable from this value.
-    pub fn remove(&mut self, name: &str) {
-        self.0.remove(OsStr::new(name));
+    pub fn remove(&mut self, name: impl AsRef<OsStr>) {
+        self.0.remove(name.as_ref());
     }
 
     /// All of them, sorted by name.

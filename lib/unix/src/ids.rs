@@ -53,7 +53,8 @@ pub fn group(name: &str) -> io::Result<Option<Gid>> {
 /// What is wrong with which group.
 pub fn group_list(text: &str) -> Result<Vec<Gid>, String> {
     let one = |name: &str| {
-        if let Ok(number) = name.parse() {
+        if name.bytes().all(|b| b.is_ascii_digit()) {
+            let number = name.parse().map_err(|_| format!("group {name}: the number is too large"))?;
             return Ok(Gid::from_raw(number));
         }
         group(name)

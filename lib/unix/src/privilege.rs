@@ -23,7 +23,25 @@ pub fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> io::Result<()> {
     if !uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
         return Err(io::Error::other("root could be regained after the change of user"));
     }
+    if !has_groups(gid, groups)? {
+        return Err(io::Error::other("the groups are not those asked for after the change of user"));
+    }
     Ok(())
+}
+
+/// Does this process work in group `gid` with exactly the supplementary `groups`? Whether `gid` is also among
+/// the latter does not matter.
+///
+/// # Errors
+/// getgroups(2) failed.
+pub fn has_groups(gid: Gid, groups: &[Gid]) -> io::Result<bool> {
+    let set = |mut all: Vec<Gid>, gid: Gid| {
+        all.push(gid);
+        all.sort_unstable_by_key(|g| g.as_raw());
+        all.dedup();
+        all
+    };
+    Ok(getegid() == gid && set(getgroups()?, gid) == set(groups.to_vec(), gid))
 }
 
 /// Does `work` with the rights that `uid`:`gid`, without supplementary groups, has on files; what it makes
@@ -169,6 +187,17 @@ mod tests {
         assert_eq!((made.uid(), made.gid()), (OTHER, OTHER));
         assert_eq!(getgroups().unwrap(), groups);
         assert!(std::fs::read(&roots).is_ok(), "root again");
+    }
+
+    #[test]
+    fn groups_are_compared_as_sets() {
+        let (gid, mut groups) = (getegid(), getgroups().unwrap());
+        assert!(has_groups(gid, &groups).unwrap());
+        groups.extend(groups.clone());
+        groups.push(gid);
+        assert!(has_groups(gid, &groups).unwrap());
+        groups.push(Gid::from_raw(OTHER));
+        assert!(!has_groups(gid, &groups).unwrap() && !has_groups(Gid::from_raw(OTHER), &groups).unwrap());
     }
 
     #[test]
