@@ -207,4 +207,19 @@ mod tests {
         assert_eq!(answer(Code::CUSTOM, b"Zfirst\r\nDsecond"), Answer::Permanent(text("first\nsecond")));
         assert_eq!(answer(Code::CUSTOM, b"found:\nDVirus"), Answer::Permanent(text("found:\nVirus")));
     }
+
+    proptest::proptest! {
+        /// Whatever a program says: an answer, never success, and no control byte but LF between lines.
+        #[test]
+        fn custom_text_is_never_success_and_always_clean(
+            bytes in proptest::collection::vec(proptest::sample::select(&b"DZa \r\n\0\x1b\xff"[..]), 0..30),
+        ) {
+            match answer(Code::CUSTOM, &bytes) {
+                Answer::Queued => proptest::prop_assert!(false),
+                Answer::Permanent(text) | Answer::Temporary(text) => {
+                    proptest::prop_assert!(text.iter().all(|&b| b == b'\n' || b >= b' ' && b != 127));
+                }
+            }
+        }
+    }
 }

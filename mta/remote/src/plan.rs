@@ -163,8 +163,8 @@ fn addresses(world: &impl World, exchangers: Vec<Mx>, port: u16) -> Result<Vec<(
 /// `[192.0.2.1]`, `[IPv6:2001:db8::1]`
 fn literal(domain: &str) -> Option<IpAddr> {
     let text = domain.strip_prefix('[')?.strip_suffix(']')?;
-    let text = text.strip_prefix("IPv6:").unwrap_or(text);
-    text.parse().ok()
+    let tagged = text.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+    text[if tagged { 5 } else { 0 }..].parse().ok()
 }
 
 /// The name as the DNS wants it; `None` when it cannot be one.
@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(shown(&world(), "plain.example", None), "192.0.2.9:25");
         assert_eq!(shown(&world(), "[192.0.2.7]", None), "192.0.2.7:25");
         assert_eq!(shown(&world(), "[IPv6:2001:db8::7]", None), "2001:db8::7:25");
+        assert_eq!(shown(&world(), "[ipv6:2001:db8::7]", None), "2001:db8::7:25");
     }
 
     #[test]

@@ -461,10 +461,25 @@ fn fix_35_a_message_in_the_wrong_split_directory_is_delivered() {
     let id = site.inject("s@x", &["a@here.example"], "x\n");
     let wrong = site.queue.root().join(format!("todo/{}/{id}", (id.0 + 1) % 3));
     std::fs::rename(site.queue.path(Part::Todo, id), &wrong).unwrap();
+    // Another one can neither be understood nor go away.
+    let bad = site.inject("s@x", &["b@here.example"], "x\n");
+    let stays = site.queue.root().join(format!("todo/{}/{bad}", (bad.0 + 1) % 3));
+    std::fs::rename(site.queue.path(Part::Todo, bad), &stays).unwrap();
+    std::fs::write(&stays, b"u1\0Fs@x\0\0").unwrap();
     let tree = Tree::start(&site, succeed(), succeed());
     tree.wait_for_log("warn: todo-proc: queue1: incorrect split: ");
-    tree.wait_for_log("end msg");
-    site.wait_until_empty();
+    tree.wait_for_log(&format!("end msg {id} "));
+    // It is found at each look, and warned of once.
+    for n in 0..5 {
+        let next = site.inject("s@x", &[&format!("c{n}@here.example")], "x\n");
+        tree.wait_for_log(&format!("end msg {next} "));
+    }
+    tree.wait_for_log("unknown record type");
+    let log = tree.stop();
+    let warnings =
+        |id| log.lines().filter(|l| l.contains("incorrect split") && l.ends_with(&format!("/{id}"))).count();
+    assert_eq!((warnings(id), warnings(bad)), (1, 1), "{log}");
+    assert!(stays.exists());
 }
 
 #[test]

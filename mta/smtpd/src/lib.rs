@@ -42,14 +42,14 @@ pub const PROGRAM: Program = Program { spec: &spec::SPEC, main };
 const FAILED: Exit = Exit(1);
 
 fn main(invocation: &Invocation) -> Exit {
-    let arguments = match invocation.parse() {
-        Ok(parsed) => parsed.operands,
-        Err(exit) => return exit,
-    };
-    match settings::load(invocation, arguments.first().map(|a| a.as_os_str())) {
+    let settings = invocation
+        .parse()
+        .and_then(|parsed| settings::load(invocation, parsed.operands.first().map(|a| a.as_os_str())));
+    match settings {
         Ok(settings) => run(settings),
         Err(Exit::OK) => Exit::OK,
         Err(exit) => {
+            // Whatever is wrong here, the client shall come back later.
             channel::say_and_forget(b"451 unable to read controls (#4.3.0)\r\n");
             exit
         }

@@ -114,9 +114,11 @@ mod tests {
 
     #[test]
     fn domains_match_whole_or_below_a_dot() {
-        let list = DomainList::new(lines(&["a.example", ".b.example"]), PathBuf::from("/nonexistent.cdb"));
+        let entries = lines(&["a.example", ".b.example", "[IPv6:2001:DB8::1]"]);
+        let list = DomainList::new(entries, PathBuf::from("/nonexistent.cdb"));
         let matches = |d: &str| list.matches(d.as_bytes()).unwrap();
         assert!(matches("A.example") && matches("x.b.example") && matches("y.x.b.example"));
+        assert!(matches("[ipv6:2001:db8::1]") && !matches("[IPv6:2001:db8::2]"));
         assert!(!matches("x.a.example") && !matches("b.example") && !matches("xb.example"));
         assert!(!DomainList::default().matches(b"a.example").unwrap());
     }

@@ -430,6 +430,24 @@ fn bad_configuration_is_a_temporary_error() {
     place.set("DATABYTES", "lots");
     assert_eq!(enhanced(&place.start().finish().0), "451 4.3.0");
     assert!(place.log().contains("variable DATABYTES: lots"), "{}", place.log());
+    // A list that is there and cannot be read is not an empty one.
+    for list in ["rcpthosts", "badmailfrom", "badrcptto", "locals", "me"] {
+        let place = Place::new();
+        let path = place.dir.path().join("control").join(list);
+        let _ = std::fs::remove_file(&path);
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(enhanced(&place.start().finish().0), "451 4.3.0", "{list}");
+        assert!(place.log().contains(&format!("control/{list}: ")), "{}", place.log());
+    }
+    // So is a run script that starts it in a way it does not know.
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut child =
+        place.command(theirs).args(["mx.example", "/x/checkpassword", "/bin/false"]).spawn().unwrap();
+    let mut heard = String::new();
+    ours.read_to_string(&mut heard).unwrap();
+    drop(ours);
+    assert_eq!((enhanced(&heard).as_str(), support::wait(&mut child).code()), ("451 4.3.0", Some(100)));
+    assert!(place.log().contains("unexpected operand"), "{}", place.log());
 }
 
 #[test]

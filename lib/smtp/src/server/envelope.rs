@@ -217,8 +217,13 @@ impl Session {
     fn without_literal(&self, address: Vec<u8>) -> Vec<u8> {
         let (local, domain) = address::split(&address);
         let literal = domain.and_then(|d| d.strip_prefix(b"[")?.strip_suffix(b"]"));
-        let text = literal.and_then(|l| std::str::from_utf8(l).ok());
-        let ip = text.and_then(|t| t.strip_prefix("IPv6:").unwrap_or(t).parse::<std::net::IpAddr>().ok());
+        let ip = literal.and_then(|l| {
+            let text = std::str::from_utf8(l).ok()?;
+            let tagged = text.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+            let ip: std::net::IpAddr = text[if tagged { 5 } else { 0 }..].parse().ok()?;
+            // One address has one form, however it was written.
+            Some(ip.to_canonical())
+        });
         if ip.is_some() && ip == self.connection.peer.local_ip {
             return [local, b"@", &self.policy.local_ip_host].concat();
         }

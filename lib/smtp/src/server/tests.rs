@@ -411,6 +411,23 @@ fn own_address_literal_is_this_host() {
 }
 
 #[test]
+fn must_ipv6_literals_are_known_in_every_form() {
+    let own = |local: &str, literal: &str| {
+        let peer = Peer { local_ip: Some(local.parse().unwrap()), ..Peer::default() };
+        let here = Policy { local_ip_host: b"here.example".to_vec(), ..policy() };
+        let input = format!("HELO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<u@[{literal}]>\r\n");
+        enhanced(&run(&here, &peer, &[input.as_bytes()])).pop().unwrap() == "250 "
+    };
+    assert!(own("2001:db8::1", "IPv6:2001:db8::1") && own("2001:db8::1", "ipv6:2001:DB8:0::1"));
+    assert!(own("192.0.2.1", "IPv6:::ffff:192.0.2.1") && own("192.0.2.1", "192.0.2.1"));
+    assert!(
+        !own("2001:db8::1", "IPv6:2001:db8::2")
+            && !own("2001:db8::1", "IPv6:")
+            && !own("2001:db8::1", "IPv6")
+    );
+}
+
+#[test]
 fn log_and_reply_cannot_be_forged_by_the_client() {
     let seen = run(
         &policy(),

@@ -27,8 +27,8 @@ use crate::log::{Line, Log};
 
 /// Longest sleep in seconds, so that a clock that jumps is noticed.
 const LONGEST_SLEEP: u64 = 300;
-/// Seconds that todo-proc may take to end.
-const TODO_PATIENCE: u64 = 60;
+/// Seconds that todo-proc, and bounces that are on their way, may take to end.
+const END_PATIENCE: u64 = 60;
 
 /// A pass that is open: what all its deliveries share.
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl<'a> Driver<'a> {
 
     fn wait(&mut self, seconds: u64) -> io::Result<()> {
         let mut deadline = Deadline::after(Duration::from_secs(seconds));
-        if let Some(told) = self.todo.told_to_end.filter(|_| !self.todo.ended) {
+        if let Some(told) = self.todo.told_to_end.filter(|_| !self.todo.ended || !self.bounces.is_idle()) {
             deadline = deadline.min(told);
         }
         let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![(self.signals.as_fd(), Interest::Read)];
@@ -292,7 +292,7 @@ impl<'a> Driver<'a> {
         self.scheduler.exit();
         self.bounces.exit();
         self.tell_todo(b'X')?;
-        self.todo.told_to_end = Some(Deadline::after(Duration::from_secs(TODO_PATIENCE)));
+        self.todo.told_to_end = Some(Deadline::after(Duration::from_secs(END_PATIENCE)));
         Ok(())
     }
 
@@ -300,10 +300,8 @@ impl<'a> Driver<'a> {
         if !self.scheduler.is_exiting() || !self.scheduler.is_quiet() || self.scheduler.wake() == Some(0) {
             return Ok(false);
         }
-        if !self.bounces.is_idle() {
-            return Ok(false);
-        }
-        Ok(self.todo.ended || self.todo.told_to_end.is_some_and(Deadline::passed))
+        let all_ended = self.todo.ended && self.bounces.is_idle();
+        Ok(all_ended || self.todo.told_to_end.is_some_and(Deadline::passed))
     }
 
     fn write_down_due_times(&mut self) {

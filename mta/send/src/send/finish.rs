@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use mta_queue::client::QueueProgram;
 use mta_queue::layout::{MessageId, Part};
@@ -16,6 +17,8 @@ use crate::log::Line;
 
 /// Longest bounce file that goes into a notice, in bytes.
 const FAILURES_MAX: u64 = 4 << 20;
+/// How long the queue program may take for one step; then it is killed, and the bounce tried again.
+const INJECTION_PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Where the end of a message stands.
 enum End {
@@ -125,7 +128,8 @@ impl Driver<'_> {
                     offset: unix::clock::local_offset(now),
                 };
                 let job = Job {
-                    program: QueueProgram::new(&self.sbin, &self.bounce_environment),
+                    program: QueueProgram::new(&self.sbin, &self.bounce_environment)
+                        .patience(INJECTION_PATIENCE),
                     head: notice.head(),
                     tails: [notice.tail(false), notice.tail(true)],
                     mess: self.queue.path(Part::Mess, id),
