@@ -29,3 +29,5 @@ pub mod tcp_env;
 pub mod tcpclient;
 pub mod tcprules;
 pub mod tcpserver;
+pub mod tcpserver_tls;
+pub mod tcpstatus;

@@ -3,7 +3,6 @@
 //! tcpserver runs it when names or identities have to be asked for, which may take long and must not hold
 //! up other connections. Each question has a deadline; no answer is no variable.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
@@ -15,7 +14,7 @@ use unix::child::Launch;
 use unix::clock::Deadline;
 
 use crate::tcpserver::peers::{Peers, safe};
-use crate::tcpserver::settings::{Lookups, Settings};
+use crate::tcpserver::settings::Lookups;
 
 /// The longest the resolver is waited for.
 const NAME_PATIENCE: Duration = Duration::from_secs(30);
@@ -53,23 +52,6 @@ has set already (PROTO is TCP or TCP6) stay.",
 
 /// tcp-env.
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
-
-/// The options that carry the lookups of tcpserver.
-#[must_use]
-pub fn arguments(settings: &Settings) -> Vec<OsString> {
-    let Lookups { host, paranoid, info, .. } = settings.lookups;
-    let mut args: Vec<OsString> =
-        vec![if host { "-h" } else { "-H" }.into(), if paranoid { "-p" } else { "-P" }.into()];
-    match info {
-        Some(patience) => args.extend(["-r".into(), format!("-t{}", patience.as_secs()).into()]),
-        None => args.push("-R".into()),
-    }
-    if let Some(name) = &settings.local_host {
-        args.extend(["-l".into(), name.into()]);
-    }
-    args.push("--".into());
-    args
-}
 
 fn main(invocation: &Invocation) -> Exit {
     let parsed = match invocation.parse_all() {

@@ -75,9 +75,17 @@ impl Options {
             Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates { default, names }));
-        config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        config.ticketer = tickets()?;
         Ok(Arc::new(config))
     }
+}
+
+/// Keys for tickets, made by chance; clients resume sessions with them while they last.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn tickets() -> io::Result<Arc<dyn rustls::server::ProducesTickets>> {
+    Ticketer::new().map_err(io::Error::other)
 }
 
 fn verifier(

@@ -68,20 +68,28 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// # Errors
 /// The descriptor is closed or is not a listening Unix stream socket.
 pub fn inherited_listener(fd: RawFd) -> io::Result<UnixListener> {
+    inherited_stream_listener(fd).map(UnixListener::from)
+}
+
+/// As [`inherited_listener`], for a listening stream socket of any family.
+///
+/// # Errors
+/// The descriptor is closed or is not a listening stream socket.
+pub fn inherited_stream_listener(fd: RawFd) -> io::Result<OwnedFd> {
     if !crate::fd::is_open(fd) {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("descriptor {fd} is not open")));
     }
     // SAFETY: open, and the supervisor passed it for this process to own.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    let listening = getsockopt(&owned, sockopt::AcceptConn)?;
-    if !listening {
+    let stream = getsockopt(&owned, sockopt::SockType)? == SockType::Stream;
+    if !stream || !getsockopt(&owned, sockopt::AcceptConn)? {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("descriptor {fd} is not a listening socket"),
+            format!("descriptor {fd} is not a listening stream socket"),
         ));
     }
     crate::fd::set_cloexec(&owned, true)?;
-    Ok(UnixListener::from(owned))
+    Ok(owned)
 }
 
 /// Connects to a Unix stream socket; the descriptor is close-on-exec, non-blocking and above 2.

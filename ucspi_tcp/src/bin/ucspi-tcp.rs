@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use ucspi_tcp::{argv0, beside, filters, questions, tcp_env, tcpclient, tcprules, tcpserver};
+use ucspi_tcp::{argv0, beside, filters, questions, tcp_env, tcpclient, tcprules, tcpserver, tcpstatus};
 
 program::main!(
     "ucspi-tcp",
     [
         tcpserver::PROGRAM,
+        tcpstatus::PROGRAM,
         tcp_env::PROGRAM,
         tcprules::PROGRAM,
         tcprules::CHECK_PROGRAM,

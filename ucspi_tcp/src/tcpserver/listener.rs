@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, setsockopt, sockopt,
 };
 
-use super::peers::Peers;
 use super::settings::Address;
 
 /// The services file, for ports by name.
@@ -22,8 +21,8 @@ const SERVICES: &str = "/etc/services";
 pub enum Listener {
     /// IPv4 or IPv6.
     Tcp(TcpListener),
-    /// A Unix socket and its path.
-    Unix(UnixListener, PathBuf),
+    /// A Unix socket, its path, and whether the file is ours to remove.
+    Unix(UnixListener, PathBuf, bool),
 }
 
 /// One accepted connection.
@@ -31,16 +30,17 @@ pub enum Listener {
 pub struct Accepted {
     /// The connection, close-on-exec.
     pub socket: OwnedFd,
-    /// Both ends; `None` for a Unix socket.
-    pub ends: Option<(SocketAddr, SocketAddr)>,
+    /// What it came from.
+    pub from: From,
 }
 
-impl Accepted {
-    /// Both ends as variables have them.
-    #[must_use]
-    pub fn peers(&self, force_v6: bool) -> Option<Peers> {
-        self.ends.map(|(local, remote)| Peers { local, remote, force_v6 })
-    }
+/// What a connection came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// Our end and the client's.
+    Tcp(SocketAddr, SocketAddr),
+    /// A Unix socket at this path.
+    Unix(PathBuf),
 }
 
 impl Listener {
@@ -48,24 +48,49 @@ impl Listener {
     ///
     /// # Errors
     /// No such host or port, address in use, no permission.
-    pub fn open(address: &Address, only_v4: bool, backlog: u32) -> io::Result<Self> {
+    pub fn open(address: &Address, only_v4: bool, interface: Option<&str>, backlog: u32) -> io::Result<Self> {
         match address {
             Address::Unix(path) => {
                 let listener = unix::socket::listen(path, 0o666)?;
                 listener.set_nonblocking(true)?;
-                Ok(Self::Unix(listener, path.clone()))
+                Ok(Self::Unix(listener, path.clone(), true))
             }
             Address::Tcp { host, port } => {
                 let port = port_number(port)?;
+                let scope = interface.map(nix::net::if_::if_nametoindex).transpose()?;
                 let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
                 for ip in addresses(host, only_v4)? {
-                    match bind(SocketAddr::new(ip, port), backlog) {
+                    match bind(with_scope(ip, port, scope), backlog) {
                         Ok(listener) => return Ok(Self::Tcp(listener)),
                         Err(e) => last = e,
                     }
                 }
                 Err(last)
             }
+        }
+    }
+
+    /// Takes over listening socket number `fd` that the service manager passed.
+    ///
+    /// # Errors
+    /// The descriptor is closed, or no listening stream socket of a kind that is served here.
+    pub fn inherit(fd: RawFd) -> io::Result<Self> {
+        let listener = unix::socket::inherited_stream_listener(fd)?;
+        unix::fd::set_nonblocking(&listener, true)?;
+        let wrong = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("descriptor {fd} is no IPv4, IPv6 or Unix socket"),
+            )
+        };
+        let address: SockaddrStorage = socket::getsockname(listener.as_raw_fd())?;
+        match address.family() {
+            Some(AddressFamily::Inet | AddressFamily::Inet6) => Ok(Self::Tcp(listener.into())),
+            Some(AddressFamily::Unix) => {
+                let path = address.as_unix_addr().and_then(|a| a.path()).map(PathBuf::from);
+                Ok(Self::Unix(listener.into(), path.unwrap_or_default(), false))
+            }
+            _ => Err(wrong()),
         }
     }
 
@@ -88,11 +113,11 @@ impl Listener {
         let accepted = match self {
             Self::Tcp(listener) => listener.accept().and_then(|(stream, remote)| {
                 let local = stream.local_addr()?;
-                Ok(Accepted { socket: stream.into(), ends: Some((local, remote)) })
+                Ok(Accepted { socket: stream.into(), from: From::Tcp(local, remote) })
             }),
-            Self::Unix(listener, _) => {
-                listener.accept().map(|(stream, _)| Accepted { socket: stream.into(), ends: None })
-            }
+            Self::Unix(listener, path, _) => listener
+                .accept()
+                .map(|(stream, _)| Accepted { socket: stream.into(), from: From::Unix(path.clone()) }),
         };
         match accepted {
             Ok(accepted) => Ok(Some(accepted)),
@@ -108,7 +133,7 @@ impl Listener {
 
     /// Removes the file of a Unix socket.
     pub fn clean_up(&self) {
-        if let Self::Unix(_, path) = self {
+        if let Self::Unix(_, path, true) = self {
             // It is of no use without us; somebody may have removed it already.
             let _ = fs::remove_file(path);
         }
@@ -119,7 +144,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix(listener, ..) => listener.as_fd(),
         }
     }
 }
@@ -136,6 +161,16 @@ fn addresses(host: &str, only_v4: bool) -> io::Result<Vec<IpAddr>> {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no usable address")));
     }
     Ok(found)
+}
+
+/// A link-local address means nothing without its interface.
+fn with_scope(ip: IpAddr, port: u16, scope: Option<u32>) -> SocketAddr {
+    match (ip, scope) {
+        (IpAddr::V6(v6), Some(scope)) if v6.is_unicast_link_local() => {
+            SocketAddrV6::new(v6, port, 0, scope).into()
+        }
+        _ => SocketAddr::new(ip, port),
+    }
 }
 
 fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -205,5 +240,11 @@ mod tests {
         assert_eq!(addresses("0", true).unwrap(), [IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
         assert_eq!(addresses("127.0.0.1", false).unwrap().len(), 1);
         assert!(addresses("::1", true).is_err());
+        let shown = |ip: &str| with_scope(ip.parse().unwrap(), 25, Some(3)).to_string();
+        assert_eq!(shown("fe80::1"), "[fe80::1%3]:25");
+        assert_eq!(
+            (shown("2001:db8::1"), shown("10.0.0.1")),
+            ("[2001:db8::1]:25".into(), "10.0.0.1:25".into())
+        );
     }
 }

@@ -74,23 +74,40 @@ impl Peers {
                 environment.set("TCP6LOCALHOST", host);
             }
             if remote.scope_id() != 0 {
-                environment.set("TCP6INTERFACE", remote.scope_id().to_string());
+                environment.set("TCP6INTERFACE", interface(remote.scope_id()));
             }
         }
     }
 
-    /// `localhost[localip]port remotehost[remoteip]info:port`; we ask neither for host nor for info.
+    /// `localhost[localip]port remotehost[remoteip]info:port`.
     #[must_use]
-    pub fn shown(&self, local_host: Option<&str>) -> String {
+    pub fn shown(&self, local_host: Option<&str>, names: Names<'_>) -> String {
         format!(
-            "{}[{}]{} [{}]:{}",
+            "{}[{}]{} {}[{}]{}:{}",
             safe(local_host.unwrap_or_default()),
             self.plain(self.local.ip()),
             self.local.port(),
+            safe(names.host.unwrap_or_default()),
             self.remote_ip(),
+            safe(names.info.unwrap_or_default()),
             self.remote.port()
         )
     }
+}
+
+/// What was learned about a client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Its name.
+    pub host: Option<&'a str>,
+    /// Its user.
+    pub info: Option<&'a str>,
+}
+
+/// An interface's name, or its number when it has none.
+fn interface(number: u32) -> String {
+    let name = nix::net::if_::if_indextoname(number).ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| number.to_string())
 }
 
 /// Sets the variables for a connection to a Unix socket.
@@ -173,9 +190,16 @@ mod tests {
     #[test]
     fn log_text() {
         assert_eq!(
-            peers("10.0.0.1:25", "10.0.0.2:4000", false).shown(Some("0")),
+            peers("10.0.0.1:25", "10.0.0.2:4000", false).shown(Some("0"), Names::default()),
             "0[10.0.0.1]25 [10.0.0.2]:4000"
         );
+        let names = Names { host: Some("a.example\n"), info: Some("%x") };
+        assert_eq!(
+            peers("[::1]:25", "[::2]:4000", false).shown(None, names),
+            "[::1]25 a.example?[::2]?x:4000"
+        );
+        assert_eq!(interface(1), "lo");
+        assert_eq!(interface(4_000_000_000), "4000000000");
         assert_eq!(safe("a b%c\n\u{e9}"), "a?b?c???");
         assert_eq!(safe(&"x".repeat(200)).len(), 100);
     }

@@ -1,154 +1,222 @@
-//! The loop: accept, decide, start, reap.
+//! The loop: accept, start, reap, and the signals.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use program::{Environment, Exit};
-use unix::child::{Ending, Launch};
+use program::Exit;
+use unix::Signal;
+use unix::child::Ending;
 use unix::clock::Deadline;
 use unix::signals::Signals;
 use unix::wait::Interest;
-use unix::{Pid, Signal};
 
-use super::listener::{Accepted, Listener, prepare};
-use super::peers::{describe_unix, safe};
-use super::settings::{Address, Settings, Verbosity};
-use super::table::{Client, Connection, Table};
-use crate::rules::{Verdict, look_up};
-use crate::tcp_env;
+use super::book::Book;
+use super::listener::Listener;
+use super::log::Log;
+use super::peers::safe;
+use super::pending::Pending;
+use super::secure::Secure;
+use super::settings::{Address, Settings};
+use super::status::{Row, Snapshot};
+use super::table::Table;
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Connections accepted in one turn.
 const BATCH: usize = 64;
+/// The first descriptor that a service manager passes.
+const FIRST_INHERITED: i32 = 3;
 
-/// Serves until TERM.
-pub(super) fn run(settings: &Settings) -> Exit {
-    let server = Server::start(settings);
-    match server {
+/// Serves until TERM. `secure` speaks TLS with the clients; without it the program gets the connection itself.
+pub fn run(settings: &Settings, secure: Option<&mut dyn Secure>) -> Exit {
+    match Server::start(settings, secure) {
         Ok(mut server) => server.serve(),
         Err(message) => {
-            report(&format!("fatal: {message}"));
+            Log(settings.verbosity).always(&format!("fatal: {message}"));
             Exit::TEMPORARY
         }
     }
 }
 
-struct Server<'a> {
-    settings: &'a Settings,
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) accepted: u64,
+    pub(super) denied: u64,
+    pub(super) limited: u64,
+    pub(super) dropped: u64,
+}
+
+pub(super) struct Server<'a, 's> {
+    pub(super) settings: &'a Settings,
+    pub(super) secure: Option<&'s mut dyn Secure>,
+    pub(super) log: Log,
+    pub(super) book: Option<Book<'a>>,
+    pub(super) table: Table,
+    pub(super) pending: Vec<Pending>,
+    pub(super) counts: Counts,
+    /// The program's file, when its name has no slash.
+    pub(super) program: Option<PathBuf>,
     signals: Signals,
-    listener: Listener,
-    rules: Option<cdb::Reader>,
-    table: Table,
+    listeners: Vec<Listener>,
+    status: Option<UnixListener>,
     accept_again: Option<Deadline>,
     stop: bool,
+    draining: Option<Deadline>,
     _pid_file: Option<Flock<File>>,
 }
 
-/// What the rules say about a client.
-enum Decision {
-    Serve(Verdict),
-    Deny,
-    /// The rules cannot be read: nobody is let in by mistake.
-    Drop(String),
-}
-
-impl<'a> Server<'a> {
-    fn start(settings: &'a Settings) -> Result<Self, String> {
+impl<'a, 's> Server<'a, 's> {
+    fn start(settings: &'a Settings, secure: Option<&'s mut dyn Secure>) -> Result<Self, String> {
         use Signal::{SIGCHLD, SIGHUP, SIGTERM, SIGUSR1};
         unix::fd::sanitize_standard().map_err(|e| format!("unable to open /dev/null: {e}"))?;
+        let log = Log(settings.verbosity);
         let signals = Signals::listen(&[SIGCHLD, SIGTERM, SIGHUP, SIGUSR1])
             .map_err(|e| format!("unable to catch signals: {e}"))?;
-        let limit = settings.limit.read().map_err(|e| e.to_string())?;
+        let (limit, note) = settings.limit.read().map_err(|e| e.to_string())?;
         let pid_file = settings.pid_file.as_deref().map(single_instance).transpose()?;
-        let listener = Listener::open(&settings.address, settings.only_v4, settings.backlog)
-            .map_err(|e| format!("unable to listen on {}: {e}", shown_address(&settings.address)))?;
+        let listeners = listen(settings)?;
+        let status = settings.status.as_deref().map(|path| open_status(path, settings)).transpose()?;
         if let Some(id) = &settings.identity {
             unix::privilege::become_user(id.uid, id.gid, &id.groups)
                 .map_err(|e| format!("unable to become the user of -u, -g or -U: {e}"))?;
         }
         if settings.print_port {
-            let port = listener.port().map_err(|e| format!("unable to tell the port: {e}"))?;
+            let port = listeners.first().map_or(Ok(0), Listener::port);
+            let port = port.map_err(|e| format!("unable to tell the port: {e}"))?;
             let mut out = io::stdout();
             writeln!(out, "{port}")
                 .and_then(|()| out.flush())
                 .map_err(|e| format!("unable to print the port: {e}"))?;
         }
+        let names = settings.lookups.host || settings.lookups.info.is_some();
+        let book = settings.rules.as_ref().map(|rules| Book::open(rules, names));
+        for problem in note.into_iter().chain(book.as_ref().and_then(Book::problem)) {
+            log.error(&problem);
+        }
         let mut server = Self {
             settings,
-            signals,
-            listener,
-            rules: None,
+            secure,
+            log,
+            book,
             table: Table::new(limit),
+            pending: Vec::new(),
+            counts: Counts::default(),
+            program: None,
+            signals,
+            listeners,
+            status,
             accept_again: None,
             stop: false,
+            draining: None,
             _pid_file: pid_file,
         };
-        server.open_rules();
+        server.find_program();
         Ok(server)
     }
 
     fn serve(&mut self) -> Exit {
         self.notify("READY=1\n");
-        self.status("");
+        self.status_line("");
         while !self.stop {
             if let Err(e) = self.turn() {
-                self.error(&format!("unable to wait for connections: {e}"));
+                self.log.error(&format!("unable to wait for connections: {e}"));
+                unix::wait::pause(ACCEPT_PAUSE);
             }
         }
         self.notify("STOPPING=1\n");
-        self.listener.clean_up();
-        self.step(&format!("sigterm: {}/{}", self.table.len(), self.table.limit()));
+        self.listeners.iter().for_each(Listener::clean_up);
+        if let Some(path) = self.settings.status.as_deref().filter(|_| self.status.is_some()) {
+            // It is of no use without us.
+            let _ = std::fs::remove_file(path);
+        }
+        self.log.step(&format!("sigterm: {}/{}", self.table.len(), self.table.limit()));
         Exit::OK
+    }
+
+    /// Must new connections wait?
+    fn is_full(&self) -> bool {
+        self.table.len() + self.pending.len() >= self.table.limit()
     }
 
     fn turn(&mut self) -> io::Result<()> {
         self.accept_again = self.accept_again.filter(|d| !d.passed());
-        let accepting = !self.table.is_full() && self.accept_again.is_none();
-        let mut fds = vec![(self.signals.as_fd(), Interest::Read)];
+        let accepting = !self.is_full() && self.accept_again.is_none();
+        let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![(self.signals.as_fd(), Interest::Read)];
+        fds.extend(self.status.iter().map(|s| (s.as_fd(), Interest::Read)));
+        let first_pending = fds.len();
+        fds.extend(self.pending.iter().map(|p| (p.accepted.socket.as_fd(), Interest::Read)));
+        let first_listener = fds.len();
         if accepting {
-            fds.push((self.listener.as_fd(), Interest::Read));
+            fds.extend(self.listeners.iter().map(|l| (l.as_fd(), Interest::Read)));
         }
-        let ready = unix::wait::ready(&fds, self.accept_again)?;
-        if ready[0].read {
+        let ready = unix::wait::ready(&fds, self.next_deadline())?;
+        let read = |at: usize| ready.get(at).is_some_and(|r| r.read);
+        if read(0) {
             self.take_signals()?;
         }
-        if ready.get(1).is_some_and(|r| r.read) && !self.stop {
-            self.accept();
+        if first_pending > 1 && read(1) {
+            self.answer();
+        }
+        if first_listener > first_pending {
+            self.take_headers();
+        }
+        for at in 0..self.listeners.len() {
+            if read(first_listener + at) && !self.stop {
+                self.accept(at);
+            }
+        }
+        if self.draining.is_some_and(|d| d.passed()) || (self.draining.is_some() && self.is_idle()) {
+            self.end_draining();
         }
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.table.is_empty() && self.pending.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        let pending = self.pending.iter().map(|p| p.deadline);
+        pending.chain(self.accept_again).chain(self.draining).min_by_key(|d| d.left())
     }
 
     fn take_signals(&mut self) -> io::Result<()> {
         while let Some(signal) = self.signals.take() {
             match signal {
-                Signal::SIGTERM => self.stop = true,
+                Signal::SIGTERM => self.terminate(),
                 Signal::SIGHUP => self.reload(),
                 Signal::SIGUSR1 => self.print_table(),
                 _ => {}
             }
         }
         while let Some((pid, ending)) = unix::child::reap()? {
-            self.ended(pid, ending);
+            let Some(connection) = self.table.remove(pid) else { continue };
+            match ending {
+                Ending::Exited(code) => self.log.step(&format!("end {pid} status {code}")),
+                Ending::Killed(signal) => self.log.step(&format!("end {pid} killed by signal {signal}")),
+            }
+            self.status_line(&format!(" end, pid={pid}, IP {}", connection.shown));
         }
         Ok(())
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, at: usize) {
         for _ in 0..BATCH {
-            if self.table.is_full() {
+            if self.is_full() {
                 return;
             }
-            match self.listener.accept() {
-                Ok(Some(accepted)) => self.connection(&accepted),
+            match self.listeners[at].accept() {
+                Ok(Some(accepted)) => self.connection(accepted),
                 Ok(None) => return,
                 Err(e) => {
-                    self.error(&format!("unable to accept: {e}"));
+                    self.log.error(&format!("unable to accept: {e}"));
                     self.accept_again = Some(Deadline::after(ACCEPT_PAUSE));
                     return;
                 }
@@ -156,131 +224,49 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn connection(&mut self, accepted: &Accepted) {
-        let settings = self.settings;
-        let peers = accepted.peers(settings.force_v6);
-        let (client, shown) = match peers {
-            Some(peers) => (Client::of(peers.remote.ip()), peers.remote_ip().to_string()),
-            None => (Client::Local, "unix".to_owned()),
-        };
-        if let (Some(_), Err(e)) =
-            (peers, prepare(accepted.socket.as_fd(), settings.no_delay, settings.kill_options))
-        {
-            self.error(&format!("unable to set up the connection from {shown}: {e}"));
+    fn terminate(&mut self) {
+        let Some(patience) = self.settings.drain.filter(|_| self.draining.is_none()) else {
+            self.stop = true;
             return;
-        }
-        if let Some(banner) = &settings.banner {
-            // A new connection has room for it; a client that is gone already is found out by the program.
-            let _ = unix::socket::send_quietly(accepted.socket.as_fd(), banner);
-        }
-        let verdict = match self.decide(peers.map(|p| p.remote.ip().to_canonical())) {
-            Decision::Serve(verdict) => verdict,
-            Decision::Deny => {
-                let ends = peers.map_or(shown, |p| p.shown(settings.local_host.as_deref()));
-                self.step(&format!("deny {} {ends}", std::process::id()));
-                return;
-            }
-            Decision::Drop(why) => {
-                self.error(&format!("dropping connection from {shown}: {why}"));
-                return;
-            }
         };
-        let by_rule = verdict.value(b"MAXPERIP").and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
-        let per_client = by_rule.unwrap_or(settings.per_client);
-        if !self.table.admits(client, per_client) {
-            self.step(&format!("end {shown} perIPlimit {per_client}"));
-            return;
-        }
-        let mut environment = settings.environment.clone();
-        match (&peers, &settings.address) {
-            (Some(peers), _) => peers.describe(settings.local_host.as_deref(), &mut environment),
-            (None, Address::Unix(path)) => describe_unix(path, &mut environment),
-            (None, Address::Tcp { .. }) => {}
-        }
-        verdict.apply(&mut environment);
-        match self.launch(accepted, &environment) {
-            Ok(pid) => {
-                self.table.add(pid, Connection { client, shown: shown.clone() });
-                self.status(&format!(" start, pid={pid}, IP {shown}"));
-                self.step(&format!("pid {pid} from {shown}"));
-                let ends = peers.map_or(shown, |p| p.shown(settings.local_host.as_deref()));
-                self.step(&format!("ok {pid} {ends}:maxperip={per_client}"));
-            }
-            Err(e) => {
-                let program = settings.command.first().map_or(&b""[..], |c| c.as_encoded_bytes());
-                self.error(&format!(
-                    "dropping connection from {shown}: unable to run {}: {e}",
-                    program.escape_ascii()
-                ));
-            }
-        }
+        self.listeners.iter().for_each(Listener::clean_up);
+        self.listeners.clear();
+        self.draining = Some(Deadline::after(patience));
+        self.notify("STOPPING=1\n");
+        self.log.step(&format!("draining: {}/{}", self.table.len(), self.table.limit()));
     }
 
-    fn launch(&self, accepted: &Accepted, environment: &Environment) -> io::Result<Pid> {
-        let (program, args) = self.settings.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        nonblocking_off(accepted)?;
-        let launch = if self.settings.lookups.any() && accepted.ends.is_some() {
-            // The same executable under another name.
-            Launch::new(unix::host::executable()?)
-                .arg0(tcp_env::SPEC.name)
-                .args(tcp_env::arguments(self.settings))
-                .args(&self.settings.command)
-        } else {
-            Launch::new(program).args(args)
-        };
-        launch
-            .env_exactly(environment.to_vec())
-            .descriptor(accepted.socket.as_fd(), 0)?
-            .descriptor(accepted.socket.as_fd(), 1)?
-            .start()
-    }
-
-    /// By the client's own address, not by the network that it counts for.
-    fn decide(&self, ip: Option<IpAddr>) -> Decision {
-        let (Some(rules), Some(ip)) = (&self.settings.rules, ip) else {
-            return Decision::Serve(Verdict::default());
-        };
-        let Some(reader) = &self.rules else {
-            return if rules.optional {
-                Decision::Serve(Verdict::default())
-            } else {
-                Decision::Drop(format!("{} cannot be read", rules.path.display()))
-            };
-        };
-        match look_up(crate::rules::Who { ip: Some(ip), ..Default::default() }, |key| reader.get(key)) {
-            Ok(Some((_, verdict))) if verdict.deny => Decision::Deny,
-            Ok(Some((_, verdict))) => Decision::Serve(verdict),
-            Ok(None) => Decision::Serve(Verdict::default()),
-            Err(e) => Decision::Drop(format!("{}: {e}", rules.path.display())),
+    /// The time is over, or nobody is left. What still runs is asked to end.
+    fn end_draining(&mut self) {
+        for (pid, _) in self.table.iter() {
+            // It may have ended just now.
+            let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
         }
-    }
-
-    fn ended(&mut self, pid: Pid, ending: Ending) {
-        let Some(connection) = self.table.remove(pid) else { return };
-        match ending {
-            Ending::Exited(code) => self.step(&format!("end {pid} status {code}")),
-            Ending::Killed(signal) => self.step(&format!("end {pid} killed by signal {signal}")),
-        }
-        self.status(&format!(" end, pid={pid}, IP {}", connection.shown));
+        self.stop = true;
     }
 
     fn reload(&mut self) {
         match self.settings.limit.read() {
-            Ok(limit) => self.table.set_limit(limit),
-            Err(e) => self.error(&format!("keeping the limit of {}: {e}", self.table.limit())),
+            Ok((limit, note)) => {
+                self.table.set_limit(limit);
+                note.iter().for_each(|n| self.log.error(n));
+            }
+            Err(e) => self.log.error(&format!("keeping the limit of {}: {e}", self.table.limit())),
         }
-        self.open_rules();
-        self.step(&format!("sighup: {}/{}", self.table.len(), self.table.limit()));
+        self.refresh_rules();
+        self.find_program();
+        if let Some(Err(e)) = self.secure.as_mut().map(|s| s.reload()) {
+            self.log.error(&format!("keeping the certificates in force: {e}"));
+        }
+        self.log.step(&format!("sighup: {}/{}", self.table.len(), self.table.limit()));
     }
 
-    fn open_rules(&mut self) {
-        let Some(rules) = &self.settings.rules else { return };
-        match cdb::Reader::open(&rules.path) {
-            Ok(reader) => self.rules = reader,
-            Err(e) => {
-                self.rules = None;
-                self.error(&format!("unable to read {}: {e}", rules.path.display()));
-            }
+    pub(super) fn refresh_rules(&mut self) {
+        if let Some(book) = &mut self.book
+            && book.refresh()
+            && let Some(problem) = book.problem()
+        {
+            self.log.error(&problem);
         }
     }
 
@@ -288,50 +274,83 @@ impl<'a> Server<'a> {
         if let Some(socket) = &self.settings.notify_socket
             && let Err(e) = unix::notify::send(socket, message)
         {
-            self.error(&format!("unable to notify {}: {e}", socket.display()));
+            self.log.error(&format!("unable to notify {}: {e}", socket.display()));
         }
     }
 
     fn print_table(&self) {
-        report(&format!("connections: {}/{}", self.table.len(), self.table.limit()));
+        self.log.always(&format!("connections: {}/{}", self.table.len(), self.table.limit()));
         for (pid, connection) in self.table.iter() {
-            report(&format!("connection: pid={pid}, IP {}", connection.shown));
+            self.log.always(&format!("connection: pid={pid}, IP {}", connection.shown));
         }
     }
 
-    fn status(&self, event: &str) {
-        self.step(&format!("status: {}/{}{event}", self.table.len(), self.table.limit()));
+    /// Tells whoever asks.
+    fn answer(&self) {
+        let Some((client, _)) = self.status.as_ref().and_then(|s| s.accept().ok()) else { return };
+        // Nobody is waited for: what does not fit the socket's buffer is cut off, which the reader notices.
+        let _ = client.set_nonblocking(true);
+        let _ = unix::socket::send_quietly(client.as_fd(), self.snapshot().encode().as_bytes());
     }
 
-    fn step(&self, line: &str) {
-        if self.settings.verbosity >= Verbosity::Status {
-            report(line);
+    fn snapshot(&self) -> Snapshot {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let Counts { accepted, denied, limited, dropped } = self.counts;
+        let rows = self.table.iter().map(|(pid, connection)| Row {
+            pid: u64::try_from(pid.as_raw()).unwrap_or(0),
+            ip: connection.shown.clone(),
+            seconds: connection.since.elapsed().as_secs(),
+        });
+        Snapshot {
+            counters: [
+                u64::from(std::process::id()),
+                count(self.table.limit()),
+                count(self.table.len()),
+                count(self.pending.len()),
+                accepted,
+                denied,
+                limited,
+                dropped,
+            ],
+            draining: self.draining.is_some(),
+            connections: rows.collect(),
         }
     }
 
-    fn error(&self, line: &str) {
-        if self.settings.verbosity >= Verbosity::Errors {
-            report(&format!("warning: {line}"));
-        }
+    pub(super) fn status_line(&self, event: &str) {
+        self.log.step(&format!("status: {}/{}{event}", self.table.len(), self.table.limit()));
     }
 }
 
-/// Programs expect a connection that blocks, and get nothing of ours through exec.
-fn nonblocking_off(accepted: &Accepted) -> io::Result<()> {
-    unix::fd::set_nonblocking(accepted.socket.as_fd(), false)
-}
-
-fn report(line: &str) {
-    // One write for a line, since stderr has no buffer and each one wakes the logger.
-    // Nobody may be reading the log; that must not stop the service.
-    let _ = io::stderr().write_all(format!("tcpserver: {line}\n").as_bytes());
-}
-
-fn shown_address(address: &Address) -> String {
-    match address {
+fn listen(settings: &Settings) -> Result<Vec<Listener>, String> {
+    if settings.inherited > 0 {
+        let last = FIRST_INHERITED.saturating_add_unsigned(settings.inherited);
+        return (FIRST_INHERITED..last)
+            .map(Listener::inherit)
+            .collect::<io::Result<_>>()
+            .map_err(|e| format!("inherited socket: {e}"));
+    }
+    let interface = settings.interface.as_deref();
+    let shown = || match &settings.address {
         Address::Tcp { host, port } => format!("{} {}", safe(host), safe(port)),
         Address::Unix(path) => path.display().to_string(),
-    }
+    };
+    Listener::open(&settings.address, settings.only_v4, interface, settings.backlog)
+        .map(|listener| vec![listener])
+        .map_err(|e| format!("unable to listen on {}: {e}", shown()))
+}
+
+/// For the user that the server will be, and root.
+fn open_status(path: &std::path::Path, settings: &Settings) -> Result<UnixListener, String> {
+    let open = || -> io::Result<UnixListener> {
+        let listener = unix::socket::listen(path, 0o600)?;
+        listener.set_nonblocking(true)?;
+        if let Some(id) = &settings.identity {
+            std::os::unix::fs::chown(path, Some(id.uid.as_raw()), Some(id.gid.as_raw()))?;
+        }
+        Ok(listener)
+    };
+    open().map_err(|e| format!("unable to listen on {}: {e}", path.display()))
 }
 
 fn single_instance(path: &std::path::Path) -> Result<Flock<File>, String> {

@@ -1,15 +1,18 @@
 //! Everything tcpserver is told at its start.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use control::Directory;
-use program::{Environment, Exit, Invocation, Loader, Parsed, Source};
-use unix::{Gid, Uid, ids};
+use program::Environment;
+use unix::{Gid, Uid};
+
+use super::table::NetworkLimit;
+use crate::networks::Networks;
 
 /// Most connections that can be asked for.
-const MAX_CONNECTIONS: u64 = 1_000_000;
+pub const MAX_CONNECTIONS: u64 = 1_000_000;
 
 /// How much is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +23,8 @@ pub enum Verbosity {
     Errors,
     /// Each step.
     Status,
+    /// Each step and why it was taken.
+    Detail,
 }
 
 /// Where to listen.
@@ -49,21 +54,44 @@ pub enum Limit {
 pub const DEFAULT_LIMIT: usize = 40;
 
 impl Limit {
-    /// The number now.
+    /// The number now, and what is to be said about where it comes from. A file that does not exist or
+    /// does not start with a number leaves the default in force, as everywhere with control files.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read(&self) -> Result<usize, control::Error> {
-        match self {
-            Self::Fixed(n) => Ok(*n),
-            Self::File(directory, name) => {
-                let number = directory.number(name)?;
-                Ok(number.map_or(DEFAULT_LIMIT, |n| {
-                    usize::try_from(n.min(MAX_CONNECTIONS)).unwrap_or(DEFAULT_LIMIT)
-                }))
-            }
+    pub fn read(&self) -> Result<(usize, Option<String>), control::Error> {
+        let Self::File(directory, name) = self else {
+            return Ok((self.fixed(), None));
+        };
+        let shown = directory.file(name);
+        let (shown, default) = (shown.display(), DEFAULT_LIMIT);
+        match directory.line(name)? {
+            None => Ok((
+                default,
+                Some(format!(
+                    "{shown}: does not exist: the limit is {default}; write a number to it and send HUP"
+                )),
+            )),
+            Some(line) => match number_at_start(&line) {
+                None => Ok((default, Some(format!("{shown}: expected a number: the limit is {default}")))),
+                Some(0) => Ok((0, Some(format!("{shown}: the limit is 0: no connection is accepted")))),
+                Some(number) => Ok((number, None)),
+            },
         }
     }
+
+    fn fixed(&self) -> usize {
+        if let Self::Fixed(n) = self { *n } else { DEFAULT_LIMIT }
+    }
+}
+
+/// The number that a line starts with, at most [`MAX_CONNECTIONS`]; `None` when it starts with none.
+#[must_use]
+pub fn number_at_start(line: &[u8]) -> Option<usize> {
+    let digits = line.iter().take_while(|b| b.is_ascii_digit()).count();
+    let text = std::str::from_utf8(&line[..digits]).ok().filter(|t| !t.is_empty())?;
+    // More digits than fit are more connections than there can be.
+    usize::try_from(text.parse().unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)).ok()
 }
 
 /// Rules for clients.
@@ -107,6 +135,42 @@ pub struct Identity {
     pub groups: Vec<Gid>,
 }
 
+/// TLS, as options and variables have it; the files are read by who speaks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate chain and key.
+    pub certificate: PathBuf,
+    /// Directory of certificates for other names.
+    pub names: PathBuf,
+    /// Authorities of clients.
+    pub authorities: Option<PathBuf>,
+    /// Revoked certificates.
+    pub revoked: Option<PathBuf>,
+    /// Must clients show a certificate?
+    pub required: bool,
+    /// A file whose first line is a list of ciphers.
+    pub cipher_file: Option<PathBuf>,
+    /// Lists of ciphers for TLS 1.2 and 1.3.
+    pub ciphers: [Option<String>; 2],
+    /// Versions.
+    pub versions: Option<String>,
+    /// For the handshake.
+    pub handshake: Duration,
+    /// While nothing moves.
+    pub idle: Duration,
+    /// Set TLS_PROVIDER?
+    pub provider: bool,
+}
+
+/// Proxies that speak for clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// Where they are.
+    pub trusted: Networks,
+    /// How long they may take to send the header.
+    pub patience: Duration,
+}
+
 /// The settings.
 #[derive(Debug)]
 pub struct Settings {
@@ -122,8 +186,14 @@ pub struct Settings {
     pub per_client: usize,
     /// Connections that wait.
     pub backlog: u32,
+    /// Connections of a client's network.
+    pub per_network: Option<NetworkLimit>,
     /// Rules.
     pub rules: Option<Rules>,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// TLS.
+    pub tls: Option<Tls>,
     /// Written to each connection.
     pub banner: Option<Vec<u8>>,
     /// Who to become.
@@ -132,6 +202,14 @@ pub struct Settings {
     pub print_port: bool,
     /// IPv4 only?
     pub only_v4: bool,
+    /// The interface of a link-local address to listen on.
+    pub interface: Option<String>,
+    /// Sockets that the service manager passed, descriptors 3 and up.
+    pub inherited: u32,
+    /// After TERM, how long to wait for programs; `None`: not at all.
+    pub drain: Option<Duration>,
+    /// A Unix socket that tells about the connections.
+    pub status: Option<PathBuf>,
     /// Keep the IPv6 form of IPv4 clients?
     pub force_v6: bool,
     /// Clear IP options?
@@ -150,150 +228,38 @@ pub struct Settings {
     pub environment: Environment,
 }
 
-/// Reads the command line and the variables.
-///
-/// # Errors
-/// The exit code to end with.
-pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
-    let parsed = invocation.parse()?;
-    let mut loader = Loader::new(&invocation.environment);
-    let (address, command) = operands(&parsed, &mut loader);
-    let option = |letter| Source { option: parsed.value(letter).map(|v| (letter, v)), ..Source::default() };
-    let limit = limit(parsed.value("c"), &mut loader);
-    // Here the variable counts more than the option.
-    let from = match loader.environment().get("MAXPERIP").is_some_and(|v| !v.is_empty()) {
-        true => Source { variable: Some("MAXPERIP"), ..Source::default() },
-        false => option("C"),
-    };
-    let per_client = loader.number("per_client", from, 20, 0..=MAX_CONNECTIONS);
-    let backlog = loader.number("backlog", option("b"), 20, 0..=65_535);
-    let wait = Duration::from_secs(loader.number("ident_timeout", option("t"), 26, 1..=3600));
-    let path = |letter: &str| parsed.value(letter).map(PathBuf::from);
-    let rules = path("x").map(|path| Rules { path, optional: parsed.flag("X") });
-    let local_host = parsed.value("l").map(|l| l.to_string_lossy().into_owned());
-    // In each pair the last one counts.
-    let last = |on: &str, off: &str, default: bool| {
-        parsed.in_order().filter(|(o, _)| *o == on || *o == off).last().map_or(default, |(o, _)| o == on)
-    };
-    let tcp = matches!(address, Address::Tcp { .. });
-    let lookups = Lookups {
-        host: tcp && last("h", "H", true),
-        paranoid: last("p", "P", false),
-        info: (tcp && last("r", "R", true)).then_some(wait),
-        local_host: tcp && local_host.is_none(),
-    };
-    let verbosity = match parsed.in_order().filter(|(o, _)| ["q", "Q", "v"].contains(o)).last() {
-        Some(("q", _)) => Verbosity::Quiet,
-        Some(("v", _)) => Verbosity::Status,
-        _ => Verbosity::Errors,
-    };
-    let identity = identity(&parsed, &mut loader);
-    let mut environment = invocation.environment.clone();
-    // The programs are not the ones to report readiness.
-    environment.remove("NOTIFY_SOCKET");
-    let settings = Settings {
-        address,
-        command,
-        verbosity,
-        limit,
-        per_client: usize::try_from(per_client).unwrap_or(usize::MAX),
-        backlog: u32::try_from(backlog).unwrap_or(u32::MAX),
-        rules,
-        banner: parsed.value("B").map(|b| b.as_encoded_bytes().to_vec()),
-        identity,
-        print_port: parsed.flag("1"),
-        only_v4: parsed.flag("4"),
-        force_v6: parsed.flag("6"),
-        kill_options: last("O", "o", true),
-        no_delay: last("D", "d", false),
-        local_host,
-        lookups,
-        pid_file: path("e"),
-        notify_socket: invocation
-            .environment
-            .get("NOTIFY_SOCKET")
-            .filter(|s| !s.is_empty())
-            .map(PathBuf::from),
-        environment,
-    };
-    loader.show("address", format_args!("{:?}", settings.address), parsed.operand_source(0));
-    loader.show("limit", format_args!("{:?}", settings.limit), parsed.source(&["c"]));
-    loader.show("rules", format_args!("{:?}", settings.rules), parsed.source(&["x", "X"]));
-    let deciding = parsed.source(&["h", "H", "p", "P", "r", "R", "l", "t"]);
-    loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
-    invocation.finish(loader, settings, Exit::PERMANENT)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-fn operands(parsed: &Parsed, loader: &mut Loader<'_>) -> (Address, Vec<OsString>) {
-    let first = &parsed.operands[0];
-    if first.as_encoded_bytes().starts_with(b"/") {
-        return (Address::Unix(PathBuf::from(first)), parsed.operands[1..].to_vec());
-    }
-    if parsed.operands.len() < 3 {
-        loader.problem("missing operand: a host needs a port and a program");
-    }
-    let text = |o: &OsString| o.to_string_lossy().into_owned();
-    let address = Address::Tcp { host: text(first), port: text(&parsed.operands[1]) };
-    (address, parsed.operands.get(2..).unwrap_or_default().to_vec())
-}
-
-fn limit(value: Option<&OsStr>, loader: &mut Loader<'_>) -> Limit {
-    let Some(value) = value else { return Limit::Fixed(DEFAULT_LIMIT) };
-    let text = value.to_string_lossy();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let from = Source { option: Some(("c", value)), ..Source::default() };
-        let n = loader.number("limit", from, 40, 1..=MAX_CONNECTIONS);
-        return Limit::Fixed(usize::try_from(n).unwrap_or(DEFAULT_LIMIT));
-    }
-    let limit = Limit::File(loader.control().clone(), text.into_owned());
-    if let Err(e) = limit.read() {
-        loader.problem(e);
-    }
-    limit
-}
-
-fn identity(parsed: &Parsed, loader: &mut Loader<'_>) -> Option<Identity> {
-    let text = |value: &OsStr| value.to_string_lossy().into_owned();
-    let variable = |name: &str| loader.environment().get(name).map(text);
-    let (mut user, mut groups) = (parsed.value("u").map(text), parsed.value("g").map(text));
-    if parsed.flag("U") {
-        user = user.or_else(|| variable("UID"));
-        groups = groups.or_else(|| variable("GID"));
-    }
-    if user.is_none() && groups.is_none() {
-        return None;
-    }
-    match resolve(user.as_deref(), groups.as_deref()) {
-        Ok(identity) => Some(identity),
-        Err(problem) => {
-            loader.problem(problem);
-            None
+    #[test]
+    fn limits_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let limit = Limit::File(Directory::new(dir.path()), "max".into());
+        let read = |text: &str| {
+            std::fs::write(dir.path().join("max"), text).unwrap();
+            limit.read().unwrap()
+        };
+        assert!(limit.read().unwrap().1.unwrap().contains("max: does not exist: the limit is 40"));
+        assert_eq!(read("12\n7\n"), (12, None));
+        assert_eq!(read("12 connections\n"), (12, None));
+        assert_eq!(read("99999999999999999999999\n"), (1_000_000, None));
+        assert_eq!(read("0\n").0, 0);
+        for bad in ["", "many\n", "-1\n", " 5\n"] {
+            let (n, note) = read(bad);
+            assert!(n == 40 && note.unwrap().contains("expected a number"), "{bad}");
         }
+        std::fs::remove_file(dir.path().join("max")).unwrap();
+        std::fs::create_dir(dir.path().join("max")).unwrap();
+        assert!(limit.read().is_err(), "cannot tell is not absent");
+        assert_eq!(Limit::Fixed(3).read().unwrap(), (3, None));
     }
-}
 
-fn resolve(user: Option<&str>, groups: Option<&str>) -> Result<Identity, String> {
-    let groups = groups.map(ids::group_list).transpose().map_err(|e| format!("option -g: {e}"))?;
-    let number = user.and_then(|u| u.parse().ok());
-    let (uid, gid, mut all) = match (user, number) {
-        (None, _) => (nix::unistd::getuid(), nix::unistd::getgid(), vec![]),
-        (Some(_), Some(number)) => (Uid::from_raw(number), nix::unistd::getgid(), vec![]),
-        (Some(name), None) => {
-            let account = ids::user(name)
-                .map_err(|e| format!("option -u: unable to look up user {name}: {e}"))?
-                .ok_or_else(|| format!("option -u: unknown user {name}"))?;
-            let groups =
-                ids::groups_of(name, account.gid).map_err(|e| format!("option -u: groups of {name}: {e}"))?;
-            (account.uid, account.gid, groups)
-        }
-    };
-    match groups {
-        Some(list) if !list.is_empty() => Ok(Identity { uid, gid: list[0], groups: list }),
-        _ => {
-            if all.is_empty() {
-                all.push(gid);
-            }
-            Ok(Identity { uid, gid, groups: all })
+    proptest! {
+        #[test]
+        fn any_line_can_be_read(line: Vec<u8>) {
+            prop_assert!(number_at_start(&line).is_none_or(|n| n <= 1_000_000));
         }
     }
 }
