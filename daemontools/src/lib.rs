@@ -10,7 +10,7 @@
 //!
 //! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
 //! - [`status`], [`state_path`], [`client`] and [`fifo`]: what both sides of a service directory share;
-//! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side;
+//! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side; [`minisvc`] sets things up;
 //! - [`multilog`], [`tai64n`]: logs;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
 //! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`envini`], [`softlimit`], [`setlock`]: programs that become another.
@@ -26,6 +26,7 @@ pub mod envini;
 pub mod fghack;
 pub mod fifo;
 pub mod inotify;
+pub mod minisvc;
 pub mod multilog;
 pub mod readproctitle;
 pub mod setlock;

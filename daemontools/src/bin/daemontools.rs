@@ -3,14 +3,15 @@
 #![forbid(unsafe_code)]
 
 use daemontools::{
-    envdir, envini, fghack, inotify, multilog, readproctitle, setlock, setuidgid, softlimit, svalert, svc,
-    svok, svps, svscan, svscanboot, svstat, tai64n, waitfor,
+    envdir, envini, fghack, inotify, minisvc, multilog, readproctitle, setlock, setuidgid, softlimit,
+    svalert, svc, svok, svps, svscan, svscanboot, svstat, tai64n, waitfor,
 };
 
 program::main!(
     "daemontools",
     [
         svscan::PROGRAM,
+        minisvc::PROGRAM,
         svc::PROGRAM,
         svstat::PROGRAM,
         svok::PROGRAM,

@@ -99,7 +99,6 @@ Everybody may ask; the state of services is shown as ? to those who may not read
 -s remembers what it has stopped in .svps-stopped, in /run/svscan if there is such a directory, else in the \
 scan directory.",
     usage_exit: 1,
-    ..Spec::EMPTY
 };
 
 /// svps.
