@@ -24,6 +24,9 @@ use unix::privilege::with_files_of;
 /// Deepest directory tree that is removed.
 const DEEPEST: usize = 200;
 
+/// A group that nothing belongs to.
+const NOGROUP: u32 = 65_534;
+
 /// Whose rights count in a directory.
 #[derive(Debug, Clone, Copy)]
 enum Hand {
@@ -37,7 +40,12 @@ impl Hand {
     fn ids(self, dir: &OwnedFd) -> io::Result<UnixIds> {
         match self {
             Self::User(ids) => Ok(ids),
-            Self::Owner => fstat(dir).map(|d| UnixIds { uid: d.st_uid, gid: d.st_gid }).map_err(Into::into),
+            Self::Owner => {
+                let dir = fstat(dir)?;
+                // Owning a directory of root's group does not make anybody a member of it.
+                let gid = if dir.st_gid == 0 { NOGROUP } else { dir.st_gid };
+                Ok(UnixIds { uid: dir.st_uid, gid })
+            }
         }
     }
 

@@ -122,6 +122,10 @@ fn files_that_the_domain_s_user_cannot_read_are_not_read_for_them() {
     let output = site.with_password(&["vadduser", "ann@example.com"], "x");
     refused(&output, 111, "Permission denied");
     assert!(!output.stderr.contains("not for"), "{output:?}");
+    // Nor what root's group may read, when the directory is of that group.
+    mode(site.path("secret"), 0o640);
+    chown(site.path("var/domains/example.com"), Some(ID), Some(0)).unwrap();
+    refused(&site.with_password(&["vadduser", "ann@example.com"], "x"), 111, "Permission denied");
     std::fs::remove_file(&file).unwrap();
     symlink(site.path("secret"), &file).unwrap();
     refused(&site.with_password(&["vadduser", "ann@example.com"], "x"), 111, "hash_method");
