@@ -18,6 +18,18 @@
 //! side sends, so that it can run inside foreign processes.
 
 #![forbid(unsafe_code)]
+// Much of this runs in programs of others, by way of the NSS and PAM modules.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
 
 pub mod client;
 pub mod conf;

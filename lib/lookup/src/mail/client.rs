@@ -61,9 +61,10 @@ impl Client {
     ) -> Result<Option<Mailbox>, Unavailable> {
         let found = self.mailbox(address)?;
         let at = address.iter().rposition(|&b| b == b'@').unwrap_or(address.len());
-        let dash = address[..at].iter().position(|&b| b == b'-').filter(|_| extensions);
-        match (found, dash) {
-            (None, Some(dash)) => self.mailbox(&[&address[..dash], &address[at..]].concat()),
+        let (local, domain) = address.split_at_checked(at).unwrap_or((address, b""));
+        let base = local.split(|&b| b == b'-').next().filter(|b| extensions && b.len() < local.len());
+        match (found, base) {
+            (None, Some(base)) => self.mailbox(&[base, domain].concat()),
             (found, _) => Ok(found),
         }
     }

@@ -18,7 +18,10 @@ const LENGTH_MAX: usize = 100_000;
 pub fn hand(address: &[u8], answer: Option<&Mailbox>) -> Option<Vec<u8>> {
     let mut frame = Vec::new();
     answer.map_or(Reply::Absent, |m| Reply::Mailbox(m.clone())).encode(&mut frame).ok()?;
-    let digit = |n: u8| b"0123456789abcdef"[usize::from(n & 15)];
+    let digit = |n: u8| match n & 15 {
+        n @ 0..10 => b'0'.wrapping_add(n),
+        n => b'a'.wrapping_add(n).wrapping_sub(10),
+    };
     let mut value = [address, b" "].concat();
     value.extend(frame.iter().flat_map(|&b| [digit(b >> 4), digit(b)]));
     (value.len() <= LENGTH_MAX && !address.contains(&0)).then_some(value)
@@ -28,10 +31,10 @@ pub fn hand(address: &[u8], answer: Option<&Mailbox>) -> Option<Vec<u8>> {
 #[must_use]
 pub fn take(value: &[u8], address: &[u8]) -> Option<Option<Mailbox>> {
     let blank = value.iter().rposition(|&b| b == b' ')?;
-    if &value[..blank] != address {
+    let (about, digits) = (value.get(..blank)?, value.get(blank + 1..)?);
+    if about != address {
         return None;
     }
-    let digits = &value[blank + 1..];
     let number = |d: u8| u8::try_from(char::from(d).to_digit(16)?).ok();
     let bytes: Option<Vec<u8>> = digits
         .chunks(2)
