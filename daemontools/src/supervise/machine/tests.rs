@@ -1,3 +1,5 @@
+mod rules;
+
 use super::*;
 use crate::supervise::policy::Backoff;
 use proptest::prelude::*;
@@ -131,6 +133,15 @@ impl World {
         }
     }
 
+    /// Another process of the service follows the first one.
+    fn replace(&mut self) {
+        if self.service.is_some() {
+            self.pids += 1;
+            self.service = Some(self.pids);
+            self.feed(Event::Replaced { pid: self.pids });
+        }
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.feed(Event::Tick);
@@ -151,6 +162,7 @@ impl World {
             if stopped {
                 self.die(Death::Known(Ending::Killed(15)));
             }
+            self.gate = Gate::Open;
             match self.machine.deadline() {
                 Some(at) => self.pass(at.saturating_sub(self.now)),
                 None if self.script.is_none() && self.signals.is_empty() => return,
@@ -429,6 +441,10 @@ enum Step {
     Pass(u64),
     Fail(u8),
     Drained,
+    Gate(Gate),
+    Say(Event),
+    Replace,
+    Permanent(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -439,6 +455,16 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u64..3000).prop_map(Step::Pass),
         1 => (0u8..3).prop_map(Step::Fail),
         1 => Just(Step::Drained),
+        2 => prop_oneof![
+            Just(Gate::Open),
+            Just(Gate::Service),
+            Just(Gate::Locked),
+            (0u64..5000).prop_map(|ms| Gate::Settling(Duration::from_millis(ms))),
+        ].prop_map(Step::Gate),
+        1 => proptest::sample::select(vec![Event::Ready, Event::Alive, Event::Stopping, Event::LookAgain])
+            .prop_map(Step::Say),
+        1 => Just(Step::Replace),
+        1 => any::<bool>().prop_map(Step::Permanent),
     ]
 }
 
@@ -448,10 +474,14 @@ proptest! {
         up: bool,
         has_scripts: bool,
         kill_after in proptest::option::of(1u64..5000),
+        announces: bool,
+        watchdog in proptest::option::of(100u64..5000),
         steps in proptest::collection::vec(step(), 0..60),
     ) {
         let mut w = World::new(if up { Want::Up } else { Want::Down }, has_scripts);
         w.limits.kill_after = kill_after.map(Duration::from_millis);
+        w.limits.announces = announces;
+        w.limits.watchdog = watchdog.map(Duration::from_millis);
         w.feed(Event::Begin);
         for step in steps {
             match step {
@@ -461,11 +491,17 @@ proptest! {
                 Step::Pass(ms) => w.pass(Duration::from_millis(ms)),
                 Step::Fail(which) => w.fail = [None, Some(Event::StartFailed), Some(Event::ForkFailed)][usize::from(which)],
                 Step::Drained => w.feed(Event::ControlDrained),
+                Step::Gate(gate) => w.gate = gate,
+                Step::Say(event) => w.feed(event),
+                Step::Replace => w.replace(),
+                Step::Permanent(permanent) => w.permanent = permanent,
             }
             prop_assert_eq!(w.machine.pid(), w.service, "the machine knows whether the service runs");
             prop_assert_eq!(w.published, w.service, "and so does everybody else");
         }
         w.fail = None;
+        w.permanent = false;
+        w.limits = Limits::default();
         w.control("d");
         w.obey();
         prop_assert_eq!(w.service, None, "d stops it");
