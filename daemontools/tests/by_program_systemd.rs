@@ -134,6 +134,7 @@ fn users_and_directories() {
     assert_eq!(row(&group, "qmail")[3], "qscand");
     let mode = |dir: &str| fs::metadata(root.path().join(dir)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("run/indimail"), 0o2755);
+    assert_eq!(mode("run/svscan"), 0o755);
     assert_eq!(mode("etc/indimail/certs"), 0o750);
     assert_eq!(mode("home/mail"), 0o755);
 }

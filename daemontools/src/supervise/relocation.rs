@@ -26,7 +26,7 @@ pub(super) fn make_place(place: &Place) -> Result<(), Error> {
     make_directory(&place.state).map_err(|e| at(&place.state, e))
 }
 
-/// A directory with mode, owner and group of another one.
+/// A directory with mode and, as far as it can be given away, owner and group of another one.
 fn copy_directory(of: &str, path: &Path) -> io::Result<()> {
     let wanted = fs::metadata(of)?;
     match fs::create_dir(path) {
@@ -35,7 +35,12 @@ fn copy_directory(of: &str, path: &Path) -> io::Result<()> {
     }
     let found = fs::metadata(path)?;
     if (found.uid(), found.gid()) != (wanted.uid(), wanted.gid()) {
-        chown(path, Some(wanted.uid()), Some(wanted.gid()))?;
+        match chown(path, Some(wanted.uid()), Some(wanted.gid())) {
+            // Who is not root cannot give away; where services are somebody else's (an image of a container
+            // run by any user), the place is his own.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root() => {}
+            other => other?,
+        }
     }
     if found.mode() != wanted.mode() {
         fs::set_permissions(path, fs::Permissions::from_mode(wanted.mode() & 0o7777))?;
