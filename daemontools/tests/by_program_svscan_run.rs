@@ -78,8 +78,9 @@ fn anybody_on_a_read_only_root() {
     wait_until("the service", || text(inside.path("run/logs/a/current")).starts_with("12345\n"));
     let log = fs::File::open(inside.path("run/logs/a/current")).unwrap();
     assert_eq!(fs::read(inside.path("run/svscan/.svscan.pid")).unwrap(), b"\x01\0\0\0\n1\n");
-    assert!(inside.pid_of("run/svscan/a/supervise").is_some());
-    assert!(inside.pid_of("run/svscan/a/log/supervise").is_some());
+    for state in ["run/svscan/a/supervise", "run/svscan/a/log/supervise"] {
+        wait_until("the status", || inside.pid_of(state).is_some());
+    }
     assert_eq!(inside.end(), Some(0), "{}", text(kit.path("err")));
     assert_eq!(std::io::read_to_string(log).unwrap(), "12345\nlast words\n");
     let mut left: Vec<_> = fs::read_dir(kit.path("sv/a")).unwrap().map(|e| e.unwrap().file_name()).collect();
