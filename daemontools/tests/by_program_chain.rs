@@ -101,7 +101,7 @@ fn envdir_prefixes_fifos_and_names_that_are_no_text() {
     let mut command = kit.ours("envdir");
     command.env("X_GONE", "x").env("GONE", "kept").args(["-P", "X_", "env", "/usr/bin/env"]);
     let out = String::from_utf8(piped(&mut command).stdout).unwrap();
-    let mut lines: Vec<_> = out.lines().filter(|l| !l.starts_with("PATH=")).collect();
+    let mut lines: Vec<_> = out.lines().filter(|l| l.contains("GONE") || l.starts_with("X_")).collect();
     lines.sort_unstable();
     assert_eq!(lines, ["GONE=kept", "X_A=1"]);
     assert_eq!(kit.code("envdir", &["-P", "A=", "env", "true"]), 100);
@@ -307,11 +307,9 @@ fn time_labels() {
 #[test]
 fn every_program_describes_itself() {
     let kit = Kit::new();
-    let list = String::from_utf8(
-        piped(Command::new(env!("CARGO_BIN_EXE_daemontools")).arg("--list-programs")).stdout,
-    );
-    for line in list.unwrap().lines().chain(std::iter::once("supervise\tsbin\t8")) {
-        let name = line.split('\t').next().unwrap();
+    let names = kit::programs().into_iter().map(|(name, _)| name).chain(["supervise".to_owned()]);
+    for name in names {
+        let name = name.as_str();
         let out = kit.run(name, &["--help"]);
         assert_eq!(out.status.code(), Some(0), "{name}");
         assert!(String::from_utf8_lossy(&out.stdout).contains(name), "{name}");

@@ -1,10 +1,10 @@
-//! The executable `daemontools`: everything but supervise.
+//! The executable `daemontools`: everything but supervise and what is in `chain-tools`.
 
 #![forbid(unsafe_code)]
 
 use daemontools::{
-    envdir, envini, fghack, inotify, minisvc, multilog, readproctitle, setlock, setuidgid, softlimit,
-    svalert, svc, svok, svps, svscan, svscanboot, svstat, tai64n, waitfor,
+    fghack, inotify, minisvc, multilog, readproctitle, setuidgid, svalert, svc, svok, svps, svscan,
+    svscanboot, svstat, tai64n, waitfor,
 };
 
 program::main!(
@@ -18,14 +18,9 @@ program::main!(
         svps::PROGRAM,
         svok::SVUP_PROGRAM,
         multilog::PROGRAM,
-        envdir::PROGRAM,
-        envini::PROGRAM,
         setuidgid::PROGRAM,
         setuidgid::ENVUIDGID_PROGRAM,
         setuidgid::SETUSER_PROGRAM,
-        softlimit::PROGRAM,
-        setlock::PROGRAM,
-        setlock::PGRPHACK_PROGRAM,
         tai64n::PROGRAM,
         tai64n::TAI64NLOCAL_PROGRAM,
         fghack::PROGRAM,

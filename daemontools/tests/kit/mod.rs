@@ -23,9 +23,8 @@ impl Kit {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        let list = Command::new(env!("CARGO_BIN_EXE_daemontools")).arg("--list-programs").output().unwrap();
-        for line in String::from_utf8(list.stdout).unwrap().lines() {
-            symlink(env!("CARGO_BIN_EXE_daemontools"), bin.join(line.split('\t').next().unwrap())).unwrap();
+        for (program, executable) in programs() {
+            symlink(executable, bin.join(program)).unwrap();
         }
         symlink(env!("CARGO_BIN_EXE_supervise"), bin.join("supervise")).unwrap();
         Self { dir }
@@ -99,6 +98,17 @@ impl Kit {
     pub(crate) fn wait_state(&self, service: &str, state: &str) {
         wait_until(&format!("{service} to be {state}"), || self.stat(service)["state"] == state);
     }
+}
+
+/// The programs of the executables that carry several, and which one it is.
+pub(crate) fn programs() -> Vec<(String, &'static str)> {
+    let of = |executable: &'static str| {
+        let list = Command::new(executable).arg("--list-programs").output().unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        let names: Vec<_> = list.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect();
+        names.into_iter().map(move |name| (name, executable))
+    };
+    of(env!("CARGO_BIN_EXE_daemontools")).chain(of(env!("CARGO_BIN_EXE_chain-tools"))).collect()
 }
 
 /// Ends everything that still runs in the directory of the test: it is the test's own.
