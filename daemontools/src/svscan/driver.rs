@@ -363,11 +363,18 @@ impl<'a> Driver<'a> {
                 let _ = nix::sys::signal::kill(pid, signal);
             }
             Action::Command(slot, role, byte) => {
-                if let Some(service) = self.services.get(&slot)
-                    && let Err(e) = self.launcher.command(service, role, byte)
-                {
-                    self.voice
-                        .warn(&format!("unable to control {}: {e}", launcher::described(service, role)));
+                let service = self.services.get(&slot)?;
+                match self.launcher.command(service, role, byte) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let name = launcher::described(service, role);
+                        self.voice.info(&format!("{name}: supervise is not listening"));
+                        return Some(Event::Unheard(slot, role));
+                    }
+                    Err(e) => {
+                        let name = launcher::described(service, role);
+                        self.voice.warn(&format!("unable to control {name}: {e}"));
+                    }
                 }
             }
             Action::ClosePipe(slot) => {

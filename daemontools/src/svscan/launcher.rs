@@ -71,13 +71,17 @@ impl Launcher {
         fifo::writer(&ok).is_ok_and(|writer| writer.is_some())
     }
 
-    /// Writes a command to the control of a supervise.
-    pub(super) fn command(&self, service: &Service, role: Role, byte: u8) -> io::Result<()> {
-        let control = self.places.of_client(&directory(&service.name, role)).join("control");
-        match fifo::writer(&control)? {
-            Some(mut control) => control.write_all(&[byte]),
-            None => Err(io::ErrorKind::NotFound.into()),
+    /// Writes a command to the control of a supervise; false when nobody reads there. That of a service that has been disabled meanwhile is
+    /// found under its new name.
+    pub(super) fn command(&self, service: &Service, role: Role, byte: u8) -> io::Result<bool> {
+        let disabled = [b".", service.name.as_slice()].concat();
+        for name in [&service.name, &disabled] {
+            let control = self.places.of_client(&directory(name, role)).join("control");
+            if let Some(mut control) = fifo::writer(&control)? {
+                return control.write_all(&[byte]).map(|()| true);
+            }
         }
+        Ok(false)
     }
 
     /// Any other program of the scan directory.

@@ -13,6 +13,8 @@ use unix::{Pid, Signal};
 
 /// No two starts of one supervise are closer than this.
 pub const START_FLOOR: Duration = Duration::from_secs(1);
+/// Until a supervise that has just been started is told again.
+const TELL_AGAIN: Duration = Duration::from_millis(50);
 /// From the KILL of a service to the KILL of its supervise.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub enum Event {
     Gone(SlotId, Role),
     /// Answer to [`Action::Open`]: there is no pipe for it now.
     OpenFailed(SlotId),
+    /// Answer to [`Action::Command`]: nobody reads there (yet).
+    Unheard(SlotId, Role),
     /// A child ended.
     Ended(Pid),
     /// Something else is about to stop the services: whatever ends from here on stays down.
@@ -163,6 +167,8 @@ struct Slot {
     log: Process,
     main_force: Force,
     log_force: Force,
+    /// When the supervise of the logger is to be told again to exit.
+    tell_log: Option<Duration>,
 }
 
 /// The state of one scan directory.
@@ -215,7 +221,8 @@ impl Machine {
             (Process::Running(..), Force::ServiceKilled(at)) => Some(at),
             _ => None,
         };
-        self.slots.iter().flat_map(|s| [of(s.main, s.main_force), of(s.log, s.log_force)]).flatten().min()
+        let all = self.slots.iter();
+        all.flat_map(|s| [of(s.main, s.main_force), of(s.log, s.log_force), s.tell_log]).flatten().min()
     }
 
     /// Takes an event and says what to do, in order.
@@ -235,6 +242,12 @@ impl Machine {
             Event::Foreign(id, role) => {
                 self.with(id, |slot| *slot.process(role) = Process::Foreign(now + START_FLOOR));
             }
+            Event::Unheard(id, Role::Log) => self.with(id, |slot| {
+                if slot.log_force != Force::None {
+                    slot.tell_log = Some(now + TELL_AGAIN);
+                }
+            }),
+            Event::Unheard(_, Role::Main) => {}
             Event::Gone(id, role) => self.with(id, |slot| *slot.process(role) = Process::Due(now)),
             Event::OpenFailed(id) => self.slots.retain(|s| s.id != id),
             Event::Ended(pid) => self.ended(pid),
@@ -299,6 +312,7 @@ impl Machine {
                     log: if entry.has_log { Process::Due(now) } else { Process::None },
                     main_force: Force::None,
                     log_force: Force::None,
+                    tell_log: None,
                 };
                 self.next += 1;
                 out.push(Action::Open { slot: slot.id, name: slot.name.clone(), has_log: entry.has_log });
@@ -380,7 +394,14 @@ impl Slot {
             out.push(Action::Command(self.id, Role::Log, b'x'));
             self.log_force = Force::Asked(None);
         }
-        let Process::Running(pid, _) = self.log else { return };
+        let Process::Running(pid, _) = self.log else {
+            self.tell_log = None;
+            return;
+        };
+        if self.tell_log.is_some_and(|at| at <= now) {
+            self.tell_log = None;
+            out.push(Action::Command(self.id, Role::Log, b'x'));
+        }
         let patience = (!limits.stop_loggers.is_zero()).then_some(limits.stop_loggers);
         self.log_force = match self.log_force {
             Force::None => {

@@ -354,3 +354,20 @@ fn the_logger_of_a_removed_service_reads_to_the_end() {
     assert_eq!(w.pipes.len(), 1);
     assert_eq!(w.children.len(), 2);
 }
+
+#[test]
+fn a_logger_that_is_not_listening_yet_is_told_again() {
+    let mut w = World::new(LIMITS);
+    w.feed(Event::Scanned(vec![entry("a", 1, true)]));
+    w.feed(Event::Terminate);
+    w.end(w.pid(0, Role::Main));
+    assert_eq!(w.order, ["SIGTERM Main 0", "x Log 0", "close 0"]);
+    w.feed(Event::Unheard(SlotId(0), Role::Log));
+    assert_eq!(w.machine.deadline(), Some(w.now + TELL_AGAIN));
+    w.pass(TELL_AGAIN);
+    assert_eq!(w.order[3..], ["x Log 0"]);
+    assert_eq!(w.machine.deadline(), Some(w.now - TELL_AGAIN + LIMITS.stop_loggers));
+    w.feed(Event::Unheard(SlotId(0), Role::Log));
+    w.end(w.pid(0, Role::Log));
+    assert!(w.exited);
+}
