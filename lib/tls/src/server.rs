@@ -14,6 +14,9 @@ use rustls::{DEFAULT_VERSIONS, RootCertStore, ServerConfig, SupportedCipherSuite
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+/// Longest session that a client may bring back in a ticket, bytes.
+const LONGEST_TICKET: usize = 16 * 1024;
+
 /// Files and choices of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -85,7 +88,11 @@ impl Options {
 /// # Errors
 /// The system has no random numbers.
 pub fn tickets() -> io::Result<Arc<dyn rustls::server::ProducesTickets>> {
-    Ticketer::new().map_err(io::Error::other)
+    let made = Ticketer::new().map_err(io::Error::other)?;
+    // A ticketer refuses what is longer than all it has made itself. The first copy of a process to see a
+    // ticket has made none, so the longest is made here: one that holds a client's certificates.
+    let _ = made.encrypt(&[0; LONGEST_TICKET]);
+    Ok(made)
 }
 
 fn verifier(
