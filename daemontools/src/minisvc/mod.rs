@@ -143,7 +143,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let from = Source { variable: Some("SYSCONFDIR"), ..Source::default() };
     let sysconfdir = loader.path("sysconfdir", from, control::DEFAULT_SYSCONFDIR);
     let global = loader.control().path().join("global_vars");
-    loader.show("global_vars", global.display(), "control directory");
+    loader.show("global_vars", global.display(), "default");
     let directory = |path: PathBuf| path.display().to_string().trim_end_matches('/').to_owned();
     let (bin, sbin) = (directory(invocation.layout.bin("")), directory(invocation.layout.sbin("")));
     let path = format!("{bin}:/bin:/usr/bin:/usr/local/bin:{sbin}:/sbin:/usr/sbin");
@@ -159,7 +159,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     // Who only asks for the settings need not say what to do.
     let asks = parsed.in_order().next().is_none();
     if asks {
-        loader.show("task", "none", "no option");
+        loader.show("task", "none", "default");
     }
     let settings = Settings { task, around, parsed, scan_interval };
     invocation.finish(loader, settings, Exit::PERMANENT)
