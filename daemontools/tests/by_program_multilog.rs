@@ -333,6 +333,20 @@ fn every_way_of_reading_gives_the_same_log() {
 }
 
 #[test]
+fn a_writer_of_large_pieces_is_not_held_up() {
+    // The kernel does not announce bytes that join an unfinished line, as long as one write(2) goes on.
+    let kit = Kit::new();
+    let line = "z".repeat(100);
+    let mut command = kit.command("/bin/sh".into());
+    command.args([
+        "-c",
+        &format!("yes {line} | head -c 15150000 | dd bs=1M iflag=fullblock | bin/multilog ./log"),
+    ]);
+    assert_eq!(Running::start(&mut command).wait(), Some(0));
+    assert!(everything(&kit.path("log")) == format!("{line}\n").repeat(150_000));
+}
+
+#[test]
 fn a_full_disk_holds_the_input_back_and_loses_nothing() {
     assert!(nix::unistd::geteuid().is_root(), "this test mounts a small file system");
     let kit = Kit::new();

@@ -22,6 +22,10 @@ pub const CHUNK: usize = 64 * 1024;
 const LONG_LINE: usize = 16 * 1024;
 /// An unfinished line that does not grow for this long is taken as it is.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The first look after an unfinished line: a writer that waited for room is running by then.
+const FIRST_LOOK: Duration = Duration::from_micros(30);
+/// From here on a wait between two looks is one in which a signal is noticed.
+const LONG_WAIT: Duration = Duration::from_millis(1);
 
 /// What the input has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +54,21 @@ struct Copy {
     epoll: Epoll,
     /// Where consumed bytes go; without it they are read.
     null: Option<File>,
-    /// Bytes of an unfinished line left in the pipe, and until when.
-    left: Option<(usize, Deadline)>,
+    left: Option<Left>,
+}
+
+/// An unfinished line that stays in the pipe.
+///
+/// Its writer need not wake us: the kernel does not tell of more bytes in a pipe that is not empty while a
+/// write(2) of more than a pipe holds goes on. So we look from time to time, and less often the longer the
+/// line does not grow.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    length: usize,
+    /// It is taken as it is then.
+    until: Deadline,
+    /// Until the next look.
+    step: Duration,
 }
 
 const INPUT: u64 = 0;
@@ -125,12 +142,21 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// epoll_wait(2), poll(2) errors.
-    pub fn wait(&self, signals: BorrowedFd<'_>, deadline: Option<Deadline>) -> io::Result<()> {
-        let Some(copy) = &self.copy else {
+    pub fn wait(&mut self, signals: BorrowedFd<'_>, deadline: Option<Deadline>) -> io::Result<()> {
+        let Some(copy) = &mut self.copy else {
             ready(&[(self.input, Interest::Read), (signals, Interest::Read)], deadline)?;
             return Ok(());
         };
-        let left = copy.left.map(|(_, until)| until);
+        let mut left = None;
+        if let Some(line) = &mut copy.left {
+            if line.step < LONG_WAIT {
+                std::thread::sleep(line.step);
+                line.step *= 2;
+                return Ok(());
+            }
+            left = Some(line.until.min(Deadline::after(line.step)));
+            line.step *= 2;
+        }
         let until = [left, deadline].into_iter().flatten().min();
         let timeout = until.map_or(EpollTimeout::NONE, |d| {
             EpollTimeout::try_from(d.left().as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
@@ -175,15 +201,15 @@ impl Copy {
             self.left = None;
             return Got::Bytes(end + 1);
         }
-        let until = match self.left {
-            Some((length, until)) if length == bytes.len() => until,
-            _ => Deadline::after(PATIENCE),
+        let line = match self.left {
+            Some(line) if line.length == bytes.len() => line,
+            _ => Left { length: bytes.len(), until: Deadline::after(PATIENCE), step: FIRST_LOOK },
         };
-        if over || bytes.len() >= LONG_LINE || until.passed() {
+        if over || bytes.len() >= LONG_LINE || line.until.passed() {
             self.left = None;
             return Got::Bytes(bytes.len());
         }
-        self.left = Some((bytes.len(), until));
+        self.left = Some(line);
         Got::Nothing
     }
 }
