@@ -5,6 +5,7 @@
 //! - [`fd`]: pipes, duplicates, close-on-exec and non-blocking flags, whole reads and writes;
 //! - [`buffered`]: buffered input and output, out before an input waits;
 //! - [`durable`]: files that must survive a power cut, in the order that makes them do so;
+//! - [`together`]: many changes forced out at once;
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`name_service`]: daemons that must not ask themselves;
@@ -51,6 +52,7 @@ pub mod socket;
 mod spawn;
 pub mod terminal;
 pub mod title;
+pub mod together;
 pub mod wait;
 
 pub use nix::errno::Errno;

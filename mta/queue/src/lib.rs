@@ -11,6 +11,7 @@
 //! - [`exit`]: the queue program's exit codes;
 //! - [`envelope`]: envelopes on the wire and in queue files;
 //! - [`inject`]: the durable steps, shared by everything that puts messages into a queue;
+//! - [`qmqp`]: a whole message in one go, for the queue service;
 //! - [`received`]: the field that starts every message;
 //! - [`layout`]: names, owners and modes of a queue directory;
 //! - [`spawn_protocol`]: qmail-send and the spawners.
@@ -24,6 +25,8 @@ pub mod client;
 pub mod envelope;
 pub mod exit;
 pub mod inject;
+pub mod injector;
 pub mod layout;
+pub mod qmqp;
 pub mod received;
 pub mod spawn_protocol;

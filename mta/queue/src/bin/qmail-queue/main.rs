@@ -7,25 +7,20 @@
 
 #![forbid(unsafe_code)]
 
-mod features;
-mod origin;
-mod place;
-mod variables;
-
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use mta_queue::exit::{Class, Code};
 use mta_queue::inject::{Failure, Message};
+use mta_queue::injector::features::Features;
+use mta_queue::injector::origin;
+use mta_queue::injector::place::{Caller, Place};
+use mta_queue::injector::variables::Variables;
 use mta_queue::layout::MessageId;
 use unix::Signal;
 use unix::durable::Disk;
 use unix::fd::Raw;
-
-use crate::features::Features;
-use crate::place::{Caller, Place};
-use crate::variables::Variables;
 
 fn main() -> ExitCode {
     // Descriptor 2 belongs to the client, who reads it as an answer.

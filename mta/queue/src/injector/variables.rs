@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use unix::durable::Durability;
 
@@ -40,14 +40,47 @@ const NAMES: &[&str] = &[
     "USE_SYNCDIR",
 ];
 
+/// Those that a client may send along with one message: they change nothing but that message.
+pub const OF_A_MESSAGE: &[&str] = &[
+    "EXTRAQUEUE",
+    "FASTQUEUE",
+    "HIDE_HOST",
+    "HOSTNAME",
+    "ORIGINIPFIELD",
+    "QQEH",
+    "QUARANTINE",
+    "RELAYCLIENT",
+    "TCPREMOTEINFO",
+    "TCPREMOTEIP",
+];
+
 /// The variables of [`NAMES`] that are set.
-#[derive(Debug)]
-pub(crate) struct Variables(BTreeMap<&'static str, OsString>);
+#[derive(Debug, Clone)]
+pub struct Variables(BTreeMap<&'static str, OsString>);
 
 impl Variables {
     /// Read once, at the start.
-    pub(crate) fn of_this_process() -> Self {
-        Self(NAMES.iter().filter_map(|&n| Some((n, std::env::var_os(n)?))).collect())
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self::found_by(|name| std::env::var_os(name))
+    }
+
+    /// Those that `find` finds.
+    pub fn found_by(find: impl Fn(&str) -> Option<OsString>) -> Self {
+        Self(NAMES.iter().filter_map(|&n| Some((n, find(n)?))).collect())
+    }
+
+    /// Those of this process, but for those of a message, which are what the client sent.
+    #[must_use]
+    pub fn with_message(&self, sent: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut all = self.0.clone();
+        for &name in OF_A_MESSAGE {
+            all.remove(name);
+            if let Some((_, value)) = sent.iter().find(|(n, _)| n == name.as_bytes()) {
+                all.insert(name, OsString::from_vec(value.clone()));
+            }
+        }
+        Self(all)
     }
 
     #[cfg(test)]
@@ -56,29 +89,29 @@ impl Variables {
     }
 
     /// Is it set, also to nothing?
-    pub(crate) fn is_set(&self, name: &str) -> bool {
+    pub fn is_set(&self, name: &str) -> bool {
         debug_assert!(NAMES.contains(&name), "{name} is not listed");
         self.0.contains_key(name)
     }
 
     /// Its bytes, when it is set and not empty.
-    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
         debug_assert!(NAMES.contains(&name), "{name} is not listed");
         self.0.get(name).map(|v| v.as_bytes()).filter(|v| !v.is_empty())
     }
 
     /// FASTQUEUE: a number other than 0 skips everything that is not needed to queue a message.
-    pub(crate) fn is_fast(&self) -> bool {
+    pub fn is_fast(&self) -> bool {
         self.number("FASTQUEUE").is_some_and(|n| n != 0)
     }
 
     /// It as a number; anything that is no number counts as unset.
-    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+    pub fn number(&self, name: &str) -> Option<u32> {
         std::str::from_utf8(self.value(name)?).ok()?.trim().parse().ok()
     }
 
     /// Where a custom error text goes: 2 unless ERROR_FD says otherwise, nowhere for -1.
-    pub(crate) fn error_fd(&self) -> Option<RawFd> {
+    pub fn error_fd(&self) -> Option<RawFd> {
         match self.value("ERROR_FD").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok()) {
             None => Some(2),
             Some(n) => Some(n).filter(|&n: &RawFd| n >= 2),
@@ -86,7 +119,7 @@ impl Variables {
     }
 
     /// What is forced to the disk: everything, unless switched off with 0.
-    pub(crate) fn durability(&self) -> Durability {
+    pub fn durability(&self) -> Durability {
         let switch = |name| self.value(name).map(|v| v != b"0");
         Durability::chosen(switch("USE_FSYNC"), switch("USE_FDATASYNC"), switch("USE_SYNCDIR"))
     }
@@ -96,7 +129,7 @@ impl Variables {
 mod tests {
     use super::*;
 
-    const PAGE: &str = include_str!("../../../man/qmail-queue.8");
+    const PAGE: &str = include_str!("../../man/qmail-queue.8");
 
     fn terms() -> Vec<&'static str> {
         PAGE.lines().filter_map(|l| l.strip_prefix(".B ")).collect()
@@ -108,7 +141,7 @@ mod tests {
         for name in NAMES {
             assert!(terms.contains(name), "{name}");
         }
-        for row in mta_queue::exit::TABLE {
+        for row in crate::exit::TABLE {
             let entry = format!(".TP\n.B {}\n{}\n", row.code.0, row.text);
             assert!(PAGE.contains(&entry), "{entry}");
         }

@@ -2,15 +2,15 @@
 
 use std::os::fd::AsFd;
 
-use mta_queue::exit::Code;
-use mta_queue::inject::Failure;
-use mta_queue::received::{Invoker, Received};
+use crate::exit::Code;
+use crate::inject::Failure;
+use crate::received::{Invoker, Received};
 
-use crate::place::{Caller, controls};
-use crate::variables::Variables;
+use super::place::{Caller, controls};
+use super::variables::Variables;
 
 /// Received, and X-Originating-IP where it is asked for.
-pub(crate) fn head(variables: &Variables, caller: &Caller, pid: u32, now: u64) -> Result<Vec<u8>, Failure> {
+pub fn head(variables: &Variables, caller: &Caller, pid: u32, now: u64) -> Result<Vec<u8>, Failure> {
     let by = if caller.is("alias") {
         Invoker::Alias
     } else if caller.is("qmails") {

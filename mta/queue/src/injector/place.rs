@@ -4,20 +4,22 @@
 //! point CONTROLDIR, QUEUEDIR and QUEUE_BASE only at directories that root or the owner of the
 //! queue has set up and nobody else can write to.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mta_queue::exit::Code;
-use mta_queue::inject::Failure;
-use mta_queue::layout::{Queue, Shape, exists};
+use crate::exit::Code;
+use crate::inject::Failure;
+use crate::layout::{Queue, Shape, exists};
 use nix::fcntl::OFlag;
 use unix::durable::Durability;
 use unix::{Gid, Uid};
 
-use crate::variables::Variables;
+use super::variables::Variables;
 
 /// Where queues are unless something says otherwise.
 const QUEUE_BASE: &str = "/var/indimail/queue";
@@ -29,28 +31,53 @@ const DEATH: u32 = 86_400;
 
 /// Who started this program.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub struct Caller {
     real: Uid,
     set_id: bool,
+    known: Option<Arc<KnownUsers>>,
+}
+
+/// Users of the mail system by name, for a process that asks about them again and again.
+#[derive(Debug, Default)]
+pub struct KnownUsers(BTreeMap<&'static str, Uid>);
+
+impl KnownUsers {
+    /// Looks them up. A name that cannot be resolved is nobody.
+    #[must_use]
+    pub fn look_up() -> Self {
+        let found = |name| Some((name, unix::ids::user(name).ok()??.uid));
+        Self(["alias", "qmails"].into_iter().filter_map(found).collect())
+    }
 }
 
 impl Caller {
-    pub(crate) fn of_this_process() -> Self {
-        Self { real: nix::unistd::getuid(), set_id: unix::host::is_set_id() }
+    /// Whoever has started this process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self { real: nix::unistd::getuid(), set_id: unix::host::is_set_id(), known: None }
+    }
+
+    /// Somebody at the other end of a socket. `known` are the users of the mail system, looked up before.
+    #[must_use]
+    pub fn of_peer(uid: Uid, known: Arc<KnownUsers>) -> Self {
+        Self { real: uid, set_id: uid != nix::unistd::geteuid(), known: Some(known) }
     }
 
     /// The caller's user id, which the envelope records.
-    pub(crate) fn real_uid(&self) -> u32 {
+    pub fn real_uid(&self) -> u32 {
         self.real.as_raw()
     }
 
     /// Is the caller this user of the mail system? A name that cannot be resolved is nobody (FIX-13).
     ///
     /// Root is not, and where this program is not set-id one user plays all roles: nothing is looked up then.
-    pub(crate) fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         self.set_id
             && !self.real.is_root()
-            && matches!(unix::ids::user(name), Ok(Some(account)) if account.uid == self.real)
+            && match &self.known {
+                Some(known) => known.0.get(name) == Some(&self.real),
+                None => matches!(unix::ids::user(name), Ok(Some(account)) if account.uid == self.real),
+            }
     }
 
     /// Does the caller belong to the mail system, or have no more rights here than of its own?
@@ -77,15 +104,18 @@ fn is_ours(meta: &Metadata) -> bool {
 
 /// The queue to use; the process is in its directory.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) queue: Queue,
-    pub(crate) durability: Durability,
-    pub(crate) death: u32,
+pub struct Place {
+    /// Its directories, relative to the current one.
+    pub queue: Queue,
+    /// What is forced to the disk.
+    pub durability: Durability,
+    /// Seconds that one message may take.
+    pub death: u32,
 }
 
 impl Place {
     /// Chooses the queue, enters it, and becomes its owner when started by root without set-id.
-    pub(crate) fn find(variables: &Variables, caller: &Caller) -> Result<Self, Failure> {
+    pub fn find(variables: &Variables, caller: &Caller) -> Result<Self, Failure> {
         let directory = choose(variables, caller)?;
         let what = || format!("cannot enter the queue directory {}", directory.display());
         let open = OpenOptions::new()
@@ -144,9 +174,23 @@ fn shape(variables: &Variables, caller: &Caller) -> std::io::Result<Shape> {
 }
 
 fn choose(variables: &Variables, caller: &Caller) -> Result<PathBuf, Failure> {
+    let queues = candidates(variables, caller)?;
+    if queues.len() == 1 {
+        return queues.into_iter().next().ok_or_else(|| Failure::new(Code::BUG, "no queue"));
+    }
+    let random = unix::host::random().map_err(Failure::of(Code::CHDIR_QUEUE, "cannot choose a queue"))?;
+    let index = usize::try_from(random % queues.len().max(1) as u64).unwrap_or(0);
+    queues.into_iter().nth(index).ok_or_else(|| Failure::new(Code::BUG, "no queue"))
+}
+
+/// The queues that messages may go to, at least one: QUEUEDIR, or those of the collection.
+///
+/// # Errors
+/// There is none, or it cannot be told.
+pub fn candidates(variables: &Variables, caller: &Caller) -> Result<Vec<PathBuf>, Failure> {
     let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
     if let Some(directory) = variables.value("QUEUEDIR") {
-        return Ok(path(directory));
+        return Ok(vec![path(directory)]);
     }
     let base = match variables.value("QUEUE_BASE") {
         Some(base) => path(base),
@@ -157,35 +201,35 @@ fn choose(variables: &Variables, caller: &Caller) -> Result<PathBuf, Failure> {
             .map_or_else(|| PathBuf::from(QUEUE_BASE), |line| path(&line)),
     };
     let start = variables.number("QUEUE_START").unwrap_or(1);
-    pick(&base, start, variables.number("QUEUE_COUNT").filter(|&n| n > 0))
+    collection(&base, start, variables.number("QUEUE_COUNT").filter(|&n| n > 0))
 }
 
-/// One queue at random; without a count, of those that exist, or `base` when it is a queue itself.
-fn pick(base: &Path, start: u32, count: Option<u32>) -> Result<PathBuf, Failure> {
-    let what = format!("cannot choose a queue in {}", base.display());
-    let random = unix::host::random().map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))?;
-    let directory = |n: u64| base.join(format!("queue{}", u64::from(start) + n));
+/// As many as there are said to be; without a count those that exist, or `base` when it is a queue itself.
+fn collection(base: &Path, start: u32, count: Option<u32>) -> Result<Vec<PathBuf>, Failure> {
+    let what = || format!("cannot choose a queue in {}", base.display());
+    let directory = |n: u32| base.join(format!("queue{}", u64::from(start) + u64::from(n)));
     if let Some(count) = count {
-        return Ok(directory(random % u64::from(count)));
+        return Ok((0..count).map(directory).collect());
     }
     let mut there = Vec::new();
-    for n in 0..u64::from(QUEUE_COUNT) {
-        if exists(&directory(n)).map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))? {
+    for n in 0..QUEUE_COUNT {
+        if exists(&directory(n)).map_err(Failure::of(Code::CHDIR_QUEUE, what()))? {
             there.push(directory(n));
         }
     }
     // An installation of one queue has it in the place of the many.
-    if there.is_empty() && exists(&base.join("mess")).map_err(Failure::of(Code::CHDIR_QUEUE, what.clone()))? {
+    if there.is_empty() && exists(&base.join("mess")).map_err(Failure::of(Code::CHDIR_QUEUE, what()))? {
         there.push(base.to_path_buf());
     }
-    let index = usize::try_from(random).unwrap_or(0) % there.len().max(1);
-    there.into_iter().nth(index).ok_or_else(|| {
-        Failure::new(Code::CHDIR_QUEUE, format!("{what}: there is none; create one with queue-fix"))
-    })
+    if there.is_empty() {
+        let why = format!("{}: there is none; create one with queue-fix", what());
+        return Err(Failure::new(Code::CHDIR_QUEUE, why));
+    }
+    Ok(there)
 }
 
 /// The control directory, unless an outsider points it at a place of his own.
-pub(crate) fn controls(variables: &Variables, caller: &Caller) -> Result<control::Directory, Failure> {
+pub fn controls(variables: &Variables, caller: &Caller) -> Result<control::Directory, Failure> {
     let path = |name| variables.value(name).map(|v| Path::new(OsStr::from_bytes(v)));
     let (controldir, sysconfdir) = (path("CONTROLDIR"), path("SYSCONFDIR"));
     let directory = control::Directory::from_environment(controldir, sysconfdir);
@@ -225,10 +269,10 @@ mod tests {
 
     #[test]
     fn messages_spread_evenly_over_a_collection() {
-        let dir = base(&[]);
+        let variables = Variables::from(&[("QUEUE_BASE", "/q"), ("QUEUE_START", "3"), ("QUEUE_COUNT", "4")]);
         let mut counts = [0u32; 4];
         for _ in 0..4000 {
-            let queue = pick(dir.path(), 3, Some(4)).unwrap();
+            let queue = choose(&variables, &Caller::of_this_process()).unwrap();
             let name = queue.file_name().unwrap().to_str().unwrap().to_owned();
             counts[name.strip_prefix("queue").unwrap().parse::<usize>().unwrap() - 3] += 1;
         }
@@ -240,11 +284,9 @@ mod tests {
     #[test]
     fn without_a_count_only_existing_queues_are_chosen() {
         let dir = base(&[2, 5]);
-        for _ in 0..50 {
-            let queue = pick(dir.path(), 1, None).unwrap();
-            assert!(queue.ends_with("queue2") || queue.ends_with("queue5"));
-        }
-        let failure = pick(base(&[]).path(), 1, None).unwrap_err();
+        let names = ["queue2", "queue5"].map(|n| dir.path().join(n));
+        assert_eq!(collection(dir.path(), 1, None).unwrap(), names);
+        let failure = collection(base(&[]).path(), 1, None).unwrap_err();
         assert_eq!(failure.code, Code::CHDIR_QUEUE);
         assert!(failure.to_string().contains("queue-fix"));
     }

@@ -2,19 +2,19 @@
 
 use std::io::Read;
 
-use mta_queue::envelope::{ADDRESS_MAX, Item, Record};
-use mta_queue::exit::Code;
-use mta_queue::inject::{Envelope, Failure};
+use crate::envelope::{ADDRESS_MAX, Item, Record};
+use crate::exit::Code;
+use crate::inject::{Envelope, Failure};
 
-use crate::place::{Caller, controls};
-use crate::variables::Variables;
+use super::place::{Caller, controls};
+use super::variables::Variables;
 
 /// Original recipients that a quarantined message names, in bytes of header; more are counted only.
 const ORIGINALS_MAX: usize = 256 * 1024;
 
 /// The additions for this message.
 #[derive(Debug, Default)]
-pub(crate) struct Features {
+pub struct Features {
     /// Recipients before the real ones.
     extra: Vec<Vec<u8>>,
     /// Recipients instead of the real ones.
@@ -25,7 +25,7 @@ pub(crate) struct Features {
 
 impl Features {
     /// From EXTRAQUEUE, QUARANTINE and QQEH or their control files; nothing with FASTQUEUE.
-    pub(crate) fn load(variables: &Variables, caller: &Caller) -> Result<Self, Failure> {
+    pub fn load(variables: &Variables, caller: &Caller) -> Result<Self, Failure> {
         if variables.is_fast() {
             return Ok(Self::default());
         }
@@ -41,7 +41,7 @@ impl Features {
     }
 
     /// Reads a client's envelope and writes ours.
-    pub(crate) fn copy(&self, envelope: &mut Envelope<'_>, source: &mut impl Read) -> Result<(), Failure> {
+    pub fn copy(&self, envelope: &mut Envelope<'_>, source: &mut impl Read) -> Result<(), Failure> {
         let (mut originals, mut left_out) = (Vec::new(), 0u64);
         envelope.read(source, |envelope, item| match item {
             Item::Sender(sender) => {

@@ -19,6 +19,8 @@
 //! removes what was made (dropping the value does); when step 8 fails the message *is* queued
 //! although the client hears "temporary", which is the accepted window for a duplicate.
 
+pub mod batch;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -285,6 +287,14 @@ impl<'q> Envelope<'q> {
         Ok(())
     }
 
+    /// Hands the last bytes to the kernel; the envelope is complete.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.intd.flush()
+    }
+
     /// Forces everything out (step 6).
     ///
     /// # Errors
@@ -295,7 +305,7 @@ impl<'q> Envelope<'q> {
         self.intd.sync()?;
         for path in [&self.message.mess.path, &self.intd.path] {
             let done = self.intd.disk.sync_parent(path);
-            done.map_err(Failure::at(Code::DIRECTORY_SYNC, "cannot force out the directory of", path))?;
+            done.map_err(unsafe_directory(path))?;
         }
         Ok(Prepared(self))
     }
@@ -319,7 +329,15 @@ impl Prepared<'_> {
     /// # Errors
     /// [`Code::LINK_TODO`]: it is not queued and removed. [`Code::DIRECTORY_SYNC`]: it is queued,
     /// but may not survive a power cut.
-    pub fn commit(mut self) -> Result<MessageId, Failure> {
+    pub fn commit(self) -> Result<MessageId, Failure> {
+        let disk = self.0.intd.disk;
+        let (id, todo) = self.link()?;
+        disk.sync_parent(&todo).map_err(unsafe_directory(&todo))?;
+        Ok(id)
+    }
+
+    /// Step 7.
+    fn link(mut self) -> Result<(MessageId, PathBuf), Failure> {
         let envelope = &mut self.0;
         let id = envelope.message.id;
         let todo = envelope.message.queue.path(Part::Todo, id);
@@ -327,15 +345,13 @@ impl Prepared<'_> {
         disk.link(&envelope.intd.path, &todo).map_err(Failure::at(Code::LINK_TODO, "cannot link", &todo))?;
         envelope.keep = true;
         envelope.message.keep = true;
-        disk.sync_parent(&todo).map_err(Failure::at(
-            Code::DIRECTORY_SYNC,
-            "cannot force out the directory of",
-            &todo,
-        ))?;
-        Ok(id)
+        Ok((id, todo))
     }
 }
 
+fn unsafe_directory(entry: &Path) -> impl FnOnce(io::Error) -> Failure {
+    Failure::at(Code::DIRECTORY_SYNC, "cannot force out the directory of", entry)
+}
+
 #[cfg(test)]
-#[path = "inject_tests.rs"]
 mod tests;
