@@ -206,12 +206,12 @@ mod tests {
     struct At {
         step: usize,
         stops: bool,
-        seen: std::cell::RefCell<Vec<Step>>,
+        seen: std::sync::Mutex<Vec<Step>>,
     }
 
     impl Faults for At {
         fn before(&self, step: Step, _: &Path) -> io::Result<()> {
-            let mut seen = self.seen.borrow_mut();
+            let mut seen = self.seen.lock().unwrap();
             seen.push(step);
             let now = seen.len();
             let fails = if self.stops { now > self.step } else { now == self.step + 1 };
@@ -220,10 +220,10 @@ mod tests {
     }
 
     fn with_fault(dir: &Path, step: usize, stops: bool) -> (Result<Delivered, Error>, Vec<Step>) {
-        let faults = At { step, stops, seen: std::cell::RefCell::default() };
+        let faults = At { step, stops, seen: std::sync::Mutex::default() };
         let disk = Disk::with_faults(Durability::default(), &faults);
         let result = deliver_on(disk, dir, |out| out.write_all(&[b'x'; 3 * BUFFER]));
-        (result, faults.seen.into_inner())
+        (result, faults.seen.into_inner().unwrap())
     }
 
     #[test]

@@ -169,7 +169,7 @@ pub enum Step {
 }
 
 /// What may go wrong below a [`Disk`].
-pub trait Faults {
+pub trait Faults: Sync {
     /// Called before each step; an error takes the place of the step.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 //!
 //! - [`settings`]: options, variables, the table;
 //! - [`receiver`]: one client's request, up to a complete envelope;
-//! - [`committer`]: batches;
+//! - [`committer`] makes batches;
 //! - [`service`]: the socket, the threads, the end.
 //!
 //! The files, their order and what a crash leaves are those of `qmail-queue` (`mta_queue::inject`); a client

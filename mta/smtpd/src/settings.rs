@@ -32,6 +32,8 @@ pub struct Settings {
     pub(crate) checked_domains: Option<AddressList>,
     pub(crate) locals: HashSet<Vec<u8>>,
     pub(crate) inlookup: PathBuf,
+    /// Where the queue service listens; `None`: messages go to the queue program.
+    pub(crate) queue_service: Option<PathBuf>,
     pub(crate) lookup_patience: Duration,
     pub(crate) default_domain: Vec<u8>,
     pub(crate) masquerade: Masquerade,
@@ -85,6 +87,7 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
             Source { variable: Some("INLOOKUP_SOCKET"), ..Source::default() },
             lookup::mail::DEFAULT_SOCKET,
         ),
+        queue_service: queue_service(l),
         lookup_patience: seconds(l, "lookup patience", None, "timeoutread", 4, 1..=600),
         default_domain: l
             .bytes(
@@ -100,6 +103,22 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
         origin,
     };
     invocation.finish(loader, settings, crate::FAILED)
+}
+
+/// The queue service's socket. Where variables choose a queue, only the one that they name with it.
+fn queue_service(l: &mut Loader<'_>) -> Option<PathBuf> {
+    let env = l.environment();
+    let chosen = ["QUEUEDIR", "QUEUE_BASE", "QUEUE_START", "QUEUE_COUNT"].iter().any(|n| env.is_set(n));
+    if env.bytes("QUEUE_SOCKET").map_or(chosen, <[u8]>::is_empty) {
+        l.show(
+            "queue service",
+            "none",
+            if chosen { "variables that choose a queue" } else { "variable QUEUE_SOCKET" },
+        );
+        return None;
+    }
+    let from = Source { variable: Some("QUEUE_SOCKET"), ..Source::default() };
+    Some(l.path("queue service", from, mta_queue::client::DEFAULT_SOCKET))
 }
 
 fn policy(l: &mut Loader<'_>, me: &[u8], submission: bool, certificate: &std::path::Path) -> Policy {

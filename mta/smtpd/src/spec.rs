@@ -83,6 +83,10 @@ pub(crate) static SPEC: Spec = Spec {
             "set: a client without a reverse name gets no service; the value is the reason",
         ),
         Variable::new("QMAILQUEUE", "queue program, or a command line; default PREFIX/sbin/qmail-queue"),
+        Variable::new(
+            "QUEUE_SOCKET",
+            "where the queue service listens, or empty for none; default /run/indimail/queue.sock, none when QUEUEDIR, QUEUE_BASE, QUEUE_START or QUEUE_COUNT is set",
+        ),
         Variable::new("NULLQUEUE", "set: messages are swallowed"),
         Variable::new("ERROR_FD", "descriptor on which the queue program explains itself; default 2"),
         Variable::new("INLOOKUP_SOCKET", "where inlookup listens; default /run/indimail/inlookup.sock"),

@@ -87,7 +87,12 @@ impl World {
             environment.push(("TCPREMOTEINFO".into(), user.clone()));
             environment.push(("AUTHINFO".into(), user));
         }
-        let mut transfer = QueueProgram::new(&self.settings.sbin, &environment)
+        let program = QueueProgram::new(&self.settings.sbin, &environment);
+        let program = match &self.settings.queue_service {
+            Some(socket) => program.service(socket),
+            None => program,
+        };
+        let mut transfer = program
             .open()
             .map_err(|outcome| format!("cannot start the queue program: {}", shown(&outcome)))?;
         let now = unix::clock::unix_seconds();

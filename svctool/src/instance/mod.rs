@@ -196,6 +196,7 @@ impl Instance {
             ("QUEUEDIR", at("var/indimail/queue")),
             ("BASE_PATH", at("home/mail")),
             ("INLOOKUP_SOCKET", at("run/indimail/inlookup.sock")),
+            ("QUEUE_SOCKET", at("run/indimail/queue.sock")),
             ("NSSD_SOCKET", at("run/indimail/nssd.sock")),
             ("QMAIL_SEND_SERVICE", at("service/qmail-send")),
         ]

@@ -71,7 +71,7 @@ pub fn wait_until_ready(
 #[must_use]
 pub fn answers(instance: &Instance, state: &State, name: &str) -> bool {
     match name {
-        "nssd" | "inlookup" => UnixStream::connect(instance.socket(name)).is_ok(),
+        "nssd" | "inlookup" | "queue" => UnixStream::connect(instance.socket(name)).is_ok(),
         "qmail-smtpd" => Client::connect(state.ports.smtp, ANSWER).is_ok(),
         "submission" => Client::connect(state.ports.submission, ANSWER).is_ok(),
         // The scheduler reads its end of the trigger all the time.

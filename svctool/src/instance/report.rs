@@ -28,6 +28,7 @@ struct Report {
 struct Sockets {
     nssd: PathBuf,
     inlookup: PathBuf,
+    queue: PathBuf,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +77,11 @@ pub fn print(
         domain: state.domain.clone(),
         accounts: state.accounts.clone(),
         ports: state.ports,
-        sockets: Sockets { nssd: instance.socket("nssd"), inlookup: instance.socket("inlookup") },
+        sockets: Sockets {
+            nssd: instance.socket("nssd"),
+            inlookup: instance.socket("inlookup"),
+            queue: instance.socket("queue"),
+        },
         store: state.store.clone(),
         services: services::NAMES
             .iter()

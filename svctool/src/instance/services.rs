@@ -10,7 +10,7 @@ use super::users::MailIds;
 use super::{Instance, Ports, leftovers};
 
 /// Names of the services, in the order they depend on each other.
-pub const NAMES: [&str; 5] = ["nssd", "inlookup", "qmail-send", "qmail-smtpd", "submission"];
+pub const NAMES: [&str; 6] = ["nssd", "inlookup", "queue", "qmail-send", "qmail-smtpd", "submission"];
 
 /// Address space for one connection or daemon, bytes.
 const MEMORY: &str = "1500000000";
@@ -73,6 +73,13 @@ fn all(instance: &Instance, host: &str, ports: Ports) -> Vec<Service> {
             user: Some("indimail"),
             groups: &["qmail"],
             command: vec![program("inlookup")],
+            variables: vec![],
+        },
+        Service {
+            name: "queue",
+            user: None,
+            groups: &[],
+            command: vec![program("qmail-queued")],
             variables: vec![],
         },
         Service {

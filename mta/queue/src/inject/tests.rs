@@ -1,8 +1,8 @@
 //! The state table: stop after each step, fail at each step, look at what is left.
 
 use super::*;
-use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use unix::durable::{Durability, Faults, Step};
 
@@ -11,26 +11,32 @@ use crate::layout::{Shape, ids_in};
 /// Lets `steps` steps pass; the next one fails, and with `stopped` everything after it too, as
 /// when the machine had stopped before it.
 struct After {
-    left: Cell<usize>,
+    left: AtomicUsize,
     stopped: bool,
-    failed: Cell<bool>,
-    done: Cell<usize>,
+    failed: AtomicBool,
+    done: AtomicUsize,
 }
 
 impl After {
     fn new(steps: usize, stopped: bool) -> Self {
-        Self { left: Cell::new(steps), stopped, failed: Cell::new(false), done: Cell::new(0) }
+        Self {
+            left: AtomicUsize::new(steps),
+            stopped,
+            failed: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Faults for After {
     fn before(&self, _: Step, _: &Path) -> io::Result<()> {
-        if self.failed.get() && self.stopped || !self.failed.get() && self.left.get() == 0 {
-            self.failed.set(true);
+        let (failed, left) = (self.failed.load(Relaxed), self.left.load(Relaxed));
+        if failed && self.stopped || !failed && left == 0 {
+            self.failed.store(true, Relaxed);
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        self.left.set(self.left.get().saturating_sub(1));
-        self.done.set(self.done.get() + 1);
+        self.left.store(left.saturating_sub(1), Relaxed);
+        self.done.fetch_add(1, Relaxed);
         Ok(())
     }
 }
@@ -88,7 +94,7 @@ fn number_of_steps() -> usize {
     let (_dir, queue) = queue(false);
     let count = After::new(usize::MAX, false);
     inject(&queue, Disk::with_faults(Durability::default(), &count)).unwrap();
-    count.done.get()
+    count.done.load(Relaxed)
 }
 
 #[test]

@@ -187,13 +187,13 @@ mod tests {
     /// Notes the steps, and fails at one of them.
     #[derive(Default)]
     struct Steps {
-        seen: std::cell::RefCell<Vec<Step>>,
+        seen: std::sync::Mutex<Vec<Step>>,
         fail: Option<Step>,
     }
 
     impl Faults for Steps {
         fn before(&self, step: Step, _: &std::path::Path) -> io::Result<()> {
-            self.seen.borrow_mut().push(step);
+            self.seen.lock().unwrap().push(step);
             if self.fail == Some(step) { Err(io::Error::other("full")) } else { Ok(()) }
         }
     }
@@ -208,7 +208,7 @@ mod tests {
         files.add_failure(id, b"<a>:\nno\n\n").unwrap();
         files.add_failure(id, b"<b>:\nno\n\n").unwrap();
         let wanted = [Step::Write, Step::SyncFile, Step::SyncDirectory, Step::Write, Step::SyncFile];
-        assert_eq!(*steps.seen.borrow(), wanted);
+        assert_eq!(*steps.seen.lock().unwrap(), wanted);
         assert_eq!(std::fs::read(queue.path(Part::Bounce, id)).unwrap(), b"<a>:\nno\n\n<b>:\nno\n\n");
         for step in [Step::Write, Step::SyncFile, Step::SyncDirectory] {
             let steps = Steps { fail: Some(step), ..Steps::default() };

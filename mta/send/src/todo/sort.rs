@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use control::Map;
     use mta_queue::layout::Shape;
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use unix::durable::{Durability, Faults, Step};
 
     struct Site {
@@ -324,13 +324,14 @@ mod tests {
         }
     }
 
-    struct StopAt(Cell<usize>);
+    struct StopAt(AtomicUsize);
     impl Faults for StopAt {
         fn before(&self, _: Step, _: &Path) -> io::Result<()> {
-            if self.0.get() == 0 {
+            let left = self.0.load(Ordering::Relaxed);
+            if left == 0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            self.0.set(self.0.get() - 1);
+            self.0.store(left - 1, Ordering::Relaxed);
             Ok(())
         }
     }
@@ -340,7 +341,7 @@ mod tests {
         // Three old files, then create, write, force out, directory for each of three.
         for n in 0..15 {
             let (site, id, todo) = site(ENVELOPE);
-            let fault = StopAt(Cell::new(n));
+            let fault = StopAt(AtomicUsize::new(n));
             let sorter_with_faults = sorter(&site, Disk::with_faults(Durability::default(), &fault));
             let done =
                 sorter_with_faults.sort(id, &todo).and_then(|s| sorter_with_faults.force_out(&[s.unwrap()]));

@@ -5,11 +5,15 @@
 //!     .open()                               -> Transfer
 //! transfer.write(bytes) ...                 the message, in pieces of any size
 //! transfer.finish(sender, recipients)       -> Outcome
+//!
+//! .service(socket)                          the queue service instead, when it listens
 //! ```
 //!
 //! A transfer that is dropped before `finish` aborts: the program sees an envelope without an end
 //! and queues nothing. Write errors are remembered and turn the outcome into a temporary failure,
 //! so callers may write without looking, and stop early when [`Transfer::failed`].
+
+mod service;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,6 +28,7 @@ use unix::fd::Raw;
 use unix::wait::{Interest, one};
 use unix::{Pid, Signal};
 
+use self::service::Gathered;
 use crate::envelope;
 use crate::exit::{Answer, Code, answer};
 
@@ -31,6 +36,8 @@ use crate::exit::{Answer, Code, answer};
 const ERROR_TEXT_MAX: usize = 1023;
 /// How long the queue program may take for one step, unless told otherwise: a bit less than its own DEATH alarm.
 const PATIENCE: Duration = Duration::from_secs(80_000);
+/// Where the queue service listens unless something says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/indimail/queue.sock";
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +74,7 @@ pub struct QueueProgram {
     environment: Vec<(OsString, OsString)>,
     error_fd: Option<RawFd>,
     patience: Duration,
+    service: Option<PathBuf>,
 }
 
 impl QueueProgram {
@@ -89,7 +97,18 @@ impl QueueProgram {
             Some(n) if n < 2 => None,
             Some(n) => Some(n),
         };
-        Self { command, environment: environment.to_vec(), error_fd, patience: PATIENCE }
+        Self { command, environment: environment.to_vec(), error_fd, patience: PATIENCE, service: None }
+    }
+
+    /// Messages of an ordinary size go to the queue service on this socket; the program is started when
+    /// nobody listens there, and for all messages when QMAILQUEUE or NULLQUEUE is set.
+    #[must_use]
+    pub fn service(mut self, socket: &Path) -> Self {
+        let chosen = |(name, value): &(OsString, OsString)| name == "QMAILQUEUE" && !value.is_empty();
+        if self.command.is_some() && !self.environment.iter().any(chosen) {
+            self.service = Some(socket.to_owned());
+        }
+        self
     }
 
     /// Gives up and kills the program when a single step takes longer than this.
@@ -104,9 +123,17 @@ impl QueueProgram {
     /// # Errors
     /// The outcome to report when it cannot be started.
     pub fn open(&self) -> Result<Transfer, Outcome> {
-        let Some(command) = &self.command else {
-            return Ok(Transfer { running: None, bad: false, patience: self.patience });
+        let way = match (&self.command, &self.service) {
+            (None, _) => Way::Nowhere,
+            (Some(_), Some(socket)) => {
+                Way::Service(Gathered { socket: socket.clone(), program: self.clone(), message: Vec::new() })
+            }
+            (Some(command), None) => Way::Program(self.start(command)?),
         };
+        Ok(Transfer { way, bad: false, patience: self.patience })
+    }
+
+    fn start(&self, command: &[OsString]) -> Result<Running, Outcome> {
         let pipe = || unix::fd::pipe().map_err(|_| Outcome::of(Code::PIPES));
         let (message_r, message) = pipe()?;
         let (envelope_r, envelope) = pipe()?;
@@ -129,8 +156,7 @@ impl QueueProgram {
         };
         let launch = launch().map_err(|_| Outcome::of(Code::DUP))?;
         let pid = launch.start().map_err(|_| Outcome::of(Code::EXEC_CHILD))?;
-        let running = Running { pid: Some(pid), message: Some(message), envelope: Some(envelope), errors };
-        Ok(Transfer { running: Some(running), bad: false, patience: self.patience })
+        Ok(Running { pid: Some(pid), message: Some(message), envelope: Some(envelope), errors })
     }
 }
 
@@ -157,10 +183,19 @@ fn command_line(value: &OsStr) -> Vec<OsString> {
 /// A message on its way into the queue.
 #[derive(Debug)]
 pub struct Transfer {
-    /// `None`: everything is swallowed.
-    running: Option<Running>,
+    way: Way,
     bad: bool,
     patience: Duration,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// Everything is swallowed.
+    Nowhere,
+    /// To the queue program.
+    Program(Running),
+    /// To the queue service, once it is complete.
+    Service(Gathered),
 }
 
 #[derive(Debug)]
@@ -175,7 +210,8 @@ impl Transfer {
     /// Process id of the queue program, the "qp" of the logs.
     #[must_use]
     pub fn qp(&self) -> u32 {
-        let pid = self.running.as_ref().and_then(|r| r.pid).unwrap_or_else(nix::unistd::getpid);
+        let child = if let Way::Program(running) = &self.way { running.pid } else { None };
+        let pid = child.unwrap_or_else(nix::unistd::getpid);
         u32::try_from(pid.as_raw()).unwrap_or(0)
     }
 
@@ -195,8 +231,35 @@ impl Transfer {
         if self.bad {
             return;
         }
-        if let Some(fd) = self.running.as_ref().and_then(|r| r.message.as_ref()) {
-            self.bad = write_all(fd.as_fd(), bytes, self.patience).is_err();
+        match &mut self.way {
+            Way::Nowhere => {}
+            Way::Service(gathered) if gathered.message.len() + bytes.len() <= service::GATHERED_MAX => {
+                gathered.message.extend_from_slice(bytes);
+            }
+            Way::Service(_) => {
+                self.go_over_to_the_program();
+                self.write(bytes);
+            }
+            Way::Program(running) => {
+                if let Some(fd) = &running.message {
+                    self.bad = write_all(fd.as_fd(), bytes, self.patience).is_err();
+                }
+            }
+        }
+    }
+
+    /// Starts the program and hands it what was gathered. A failure is remembered like that of a write.
+    fn go_over_to_the_program(&mut self) {
+        let Way::Service(gathered) = std::mem::replace(&mut self.way, Way::Nowhere) else {
+            return;
+        };
+        let command = gathered.program.command.clone().unwrap_or_default();
+        match gathered.program.start(&command) {
+            Ok(running) => {
+                self.way = Way::Program(running);
+                self.write(&gathered.message);
+            }
+            Err(_) => self.bad = true,
         }
     }
 
@@ -211,8 +274,20 @@ impl Transfer {
                 return Outcome::Permanent(b"an envelope address holds a NUL byte (#5.1.3)".to_vec());
             }
         };
+        if let Way::Service(gathered) = &self.way {
+            if self.bad {
+                return Outcome::of(Code::READ);
+            }
+            if let Some(outcome) = gathered.send(&bytes, self.patience) {
+                return outcome;
+            }
+            self.go_over_to_the_program();
+            if self.bad {
+                return Outcome::of(Code::EXEC_QUEUE);
+            }
+        }
         let qp = self.qp();
-        let Some(mut running) = self.running.take() else {
+        let Way::Program(mut running) = std::mem::replace(&mut self.way, Way::Nowhere) else {
             return if self.bad { Outcome::of(Code::READ) } else { Outcome::Queued { qp } };
         };
         running.message = None;
@@ -311,117 +386,4 @@ fn read_errors(fd: BorrowedFd<'_>, patience: Duration) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(vars: &[(&str, &str)], message: &[u8], recipients: &[&[u8]]) -> Outcome {
-        let vars: Vec<(OsString, OsString)> = vars.iter().map(|(n, v)| (n.into(), v.into())).collect();
-        let program = QueueProgram::new(Path::new("/nonexistent"), &vars).patience(Duration::from_secs(20));
-        match program.open() {
-            Ok(mut transfer) => {
-                transfer.write(message);
-                transfer.finish(b"s@x", recipients.iter().copied())
-            }
-            Err(outcome) => outcome,
-        }
-    }
-
-    fn with_script(script: &str, message: &[u8]) -> Outcome {
-        let line = format!("/bin/sh -c '{script}'");
-        outcome(&[("QMAILQUEUE", &line), ("PATH", "/usr/bin:/bin")], message, &[b"r@y"])
-    }
-
-    const READ_ALL: &str = "cat >/dev/null; cat <&1 >/dev/null; ";
-
-    fn text(outcome: &Outcome) -> String {
-        match outcome {
-            Outcome::Queued { .. } => "queued".to_owned(),
-            Outcome::Permanent(t) => format!("D{}", String::from_utf8_lossy(t)),
-            Outcome::Temporary(t) => format!("Z{}", String::from_utf8_lossy(t)),
-        }
-    }
-
-    #[test]
-    fn the_program_gets_message_and_envelope_and_its_status_is_the_answer() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("out");
-        let script = format!("cat >{0}; cat <&1 >>{0}", out.display());
-        assert!(matches!(with_script(&script, b"Subject: x\n\n"), Outcome::Queued { qp } if qp > 0));
-        assert_eq!(std::fs::read(&out).unwrap(), b"Subject: x\n\nFs@x\0Tr@y\0\0");
-        for (code, wanted) in [(11, 'D'), (31, 'D'), (53, 'Z'), (115, 'D'), (99, 'Z')] {
-            let got = text(&with_script(&format!("{READ_ALL} exit {code}"), b""));
-            assert!(got.starts_with(wanted), "{code}: {got}");
-        }
-        assert!(text(&with_script(&format!("{READ_ALL} kill -9 $$"), b"")).contains("crashed"));
-    }
-
-    #[test]
-    fn custom_text_reaches_the_caller() {
-        let custom = |t: &str| text(&with_script(&format!("{READ_ALL} printf \"{t}\" >&2; exit 88"), b""));
-        assert_eq!(custom("Dno such thing (#5.0.0)\\nmore"), "Dno such thing (#5.0.0)");
-        assert_eq!(custom("Zlater"), "Zlater");
-        assert!(custom("D").starts_with('Z'));
-        let flood = format!("{READ_ALL} printf Dfull >&2; head -c 65536 /dev/zero >&2; exit 88");
-        assert!(text(&with_script(&flood, b"")).starts_with("Dfull"));
-    }
-
-    /// What fits into a pipe may be said before anything is read; what does not must not hang us.
-    #[test]
-    fn fix_9b_text_before_the_message_is_read_blocks_nobody() {
-        let big = vec![b'x'; 1 << 20];
-        let say = |size: u32| format!("printf Dno >&2; head -c {size} /dev/zero >&2; {READ_ALL} exit 88");
-        assert!(text(&with_script(&say(60_000), &big)).starts_with("Dno?"));
-        let line = format!("/bin/sh -c '{}'", say(1 << 20));
-        let vars =
-            [("QMAILQUEUE", line.as_str()), ("PATH", "/usr/bin:/bin")].map(|(n, v)| (n.into(), v.into()));
-        let program = QueueProgram::new(Path::new("/x"), &vars).patience(Duration::from_millis(50));
-        let mut transfer = program.open().unwrap();
-        transfer.write(&big);
-        // Never a success, and it comes to an end.
-        assert!(!matches!(transfer.finish(b"", []), Outcome::Queued { .. }));
-    }
-
-    #[test]
-    fn a_program_that_does_not_read_cannot_say_yes() {
-        let big = vec![b'x'; 1 << 20];
-        assert!(text(&with_script("exit 0", &big)).starts_with('Z'));
-    }
-
-    #[test]
-    fn a_program_that_hangs_is_killed() {
-        let vars = [(OsString::from("QMAILQUEUE"), OsString::from("/bin/sleep 1000"))];
-        let program = QueueProgram::new(Path::new("/x"), &vars).patience(Duration::from_millis(50));
-        let transfer = program.open().unwrap();
-        assert!(text(&transfer.finish(b"", [])).starts_with('Z'));
-    }
-
-    #[test]
-    fn missing_program_is_temporary_and_nullqueue_swallows() {
-        assert!(text(&outcome(&[], b"", &[])).contains("cannot run the queue program"));
-        assert!(matches!(
-            outcome(&[("NULLQUEUE", ""), ("QMAILQUEUE", "/x")], b"m", &[]),
-            Outcome::Queued { .. }
-        ));
-    }
-
-    #[test]
-    fn bad_addresses_are_refused_before_anything_is_queued() {
-        let dir = tempfile::tempdir().unwrap();
-        let line = format!("/bin/sh -c 'cat >/dev/null; cat <&1 >{}'", dir.path().join("e").display());
-        let vars = [("QMAILQUEUE", line.as_str()), ("PATH", "/usr/bin:/bin")];
-        assert!(text(&outcome(&vars, b"", &[&[b'x'; 1003]])).starts_with('D'));
-        assert!(text(&outcome(&vars, b"", &[b"a\0b"])).starts_with('D'));
-        // The program saw no complete envelope.
-        assert!(!std::fs::read(dir.path().join("e")).unwrap_or_default().ends_with(b"\0\0"));
-    }
-
-    #[test]
-    fn command_lines_split_with_quotes() {
-        let split = |s: &str| command_line(OsStr::new(s));
-        assert_eq!(split("/a/b"), ["/a/b"]);
-        assert_eq!(split("/a b "), ["/a", "b"]);
-        assert_eq!(split("/a b "), ["/a", "b"]);
-        assert_eq!(split("/a "), ["/a "]);
-        assert_eq!(split("/a 'b c' \"d'e\" f"), ["/a", "b c", "d'e", "f"]);
-    }
-}
+mod tests;
