@@ -226,13 +226,9 @@ fn all_are_waited_for_at_the_same_time() {
     for name in ["a", "b", "never"] {
         wait_until("a supervise", || kit.code("svok", &[name]) == 0);
     }
-    let waiter = std::process::Command::from({
-        let mut c = kit.ours("svc");
-        c.args(["-w", "-T", "60", "never", "a", "b"]).stderr(std::process::Stdio::piped());
-        c
-    })
-    .spawn()
-    .unwrap();
+    let mut waiter = kit.ours("svc");
+    waiter.args(["-w", "-T", "60", "never", "a", "b"]).stderr(std::process::Stdio::piped());
+    let waiter = waiter.spawn().unwrap();
     // Up for a moment only: one who waits for the first one first would miss it.
     kit.code("svc", &["-u", "b"]);
     kit.wait_up("b");

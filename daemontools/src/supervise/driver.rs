@@ -66,6 +66,8 @@ enum Source {
 
 struct Driver<'a> {
     settings: &'a Settings<'a>,
+    /// The last record of an earlier supervise about the service that still runs.
+    inherited: Option<Record>,
     place: Place,
     signals: Signals,
     state: StateDir,
@@ -134,14 +136,21 @@ impl<'a> Driver<'a> {
         let survivor = state.survivor();
         let want = match (&survivor, before) {
             // The operator's last word about a service that runs on.
-            (Some(_), Some(before)) => before.want,
+            (Some(survivor), Some(before))
+                if before.pid.is_none_or(|p| p == survivor.pid().as_raw().unsigned_abs()) =>
+            {
+                before.want
+            }
             _ if down => Want::Down,
             _ => Want::Up,
         };
         let mut labels = tai::Ascending::default();
         let since = labels.label(unix::clock::since_epoch());
+        let pid = survivor.as_ref().map(|s| s.pid().as_raw().unsigned_abs());
         Ok(Self {
             settings,
+            // What it left says more about the service than that it runs.
+            inherited: before.filter(|b| b.pid.is_some() && b.pid == pid),
             place,
             signals,
             state,
@@ -166,24 +175,45 @@ impl<'a> Driver<'a> {
 
     fn serve(&mut self) -> Exit {
         // Published first: who finds `ok` open may read it.
-        self.publish(Since::Now);
+        let adopted = self.service.pid();
+        match adopted {
+            Some(pid) => self.adopt(pid),
+            None => self.publish(Since::Now),
+        }
         if let Err(e) = self.state.announce() {
             report(self.settings, "fatal", &e.to_string());
             return Exit::TEMPORARY;
         }
-        if let Some(pid) = self.service.pid() {
-            self.warn(&format!(
-                "taking charge of process {pid}, which an earlier supervise has left running"
-            ));
-            self.feed(Event::Adopted { pid: pid.as_raw().unsigned_abs(), limits: launch::limits() });
-        }
         self.feed(Event::Begin);
+        if self.inherited.is_some_and(|b| b.want == Want::Down) {
+            // It was told to stop; whether it has got the signals nobody knows.
+            self.feed(Event::Control(b'd'));
+        }
         while !self.exited {
             if let Err(e) = self.turn() {
                 self.warn(&format!("unable to wait for events: {e}"));
             }
         }
         Exit::OK
+    }
+
+    /// Takes charge of the service of an earlier supervise.
+    fn adopt(&mut self, pid: Pid) {
+        self.warn(&format!("taking charge of process {pid}, which an earlier supervise has left running"));
+        let mut limits = launch::limits();
+        let readiness = self.inherited.map_or(Readiness::Silent, |b| b.readiness);
+        if let Some(before) = self.inherited {
+            (self.since, self.last) = (before.since, before.last);
+        }
+        if let Readiness::Since(label) = readiness {
+            self.ready_since = label;
+        }
+        // The pipe is gone with its reader; the socket is found again under its name.
+        let heard = launch::socket_wanted() && self.state.listen().is_ok();
+        limits.announces = readiness != Readiness::Silent && (heard || readiness != Readiness::Awaited);
+        limits.watchdog = limits.watchdog.filter(|_| heard);
+        let ready = matches!(readiness, Readiness::Since(_));
+        self.feed(Event::Adopted { pid: pid.as_raw().unsigned_abs(), limits, ready });
     }
 
     /// Waits for something to happen and deals with it.

@@ -212,16 +212,25 @@ impl Machine {
                 if self.want == Want::Up && self.main == Main::Down {
                     self.pending = Some(Why::AutoStartup);
                 }
-                out.push(Action::Publish(Since::Now));
+                // Of one that was found running, everything is known already.
+                let since = if self.main == Main::Down { Since::Now } else { Since::Before };
+                out.push(Action::Publish(since));
             }
-            Event::Adopted { pid, limits } => {
+            Event::Adopted { pid, limits, ready } => {
                 self.initialised = true;
-                // Whether it was ready nobody knows any more; it has had its time.
-                self.up(pid, Limits { announces: false, watchdog: None, ..limits }, now, out);
+                self.up(pid, limits, now);
+                if ready {
+                    self.say(now, out, |i| !std::mem::replace(&mut i.ready, true), Since::Before);
+                } else {
+                    out.push(Action::Publish(Since::Before));
+                }
             }
             Event::Gate { gate, backoff } => self.gate(gate, backoff, now, out),
             Event::LookAgain => self.look_again(now),
-            Event::Started { pid, limits } => self.up(pid, limits, now, out),
+            Event::Started { pid, limits } => {
+                self.up(pid, limits, now);
+                out.push(Action::Publish(Since::Now));
+            }
             Event::StartFailed => self.start_failed(None, now),
             Event::ForkFailed => self.start_failed(Some(Why::SystemFailure), now + FORK_RETRY),
             Event::Replaced { pid } => self.replaced(pid, out),
@@ -257,13 +266,12 @@ impl Machine {
         self.settle(now, out);
     }
 
-    fn up(&mut self, pid: u32, limits: Limits, now: Duration, out: &mut Vec<Action>) {
+    fn up(&mut self, pid: u32, limits: Limits, now: Duration) {
         // One that says when it is ready need not say before that it is alive.
         let hangs_at = limits.watchdog.filter(|_| !limits.announces).map(|after| now + after);
         self.main =
             Main::Up(Instance { pid, limits, ready: false, stopping: false, hangs_at, kill_at: None });
         self.failed = false;
-        out.push(Action::Publish(Since::Now));
     }
 
     /// The service has said something, which also shows that it is alive.

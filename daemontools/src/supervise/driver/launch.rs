@@ -31,7 +31,8 @@ fn milliseconds(file: &str) -> Option<Duration> {
     number.filter(|&ms| ms > 0).map(Duration::from_millis)
 }
 
-fn socket_wanted() -> bool {
+/// May the service talk to a socket?
+pub(super) fn socket_wanted() -> bool {
     fs::exists("notify-socket").unwrap_or(false)
 }
 

@@ -111,6 +111,8 @@ pub enum Event {
         pid: u32,
         /// Its limits.
         limits: Limits,
+        /// Has it said that it is ready?
+        ready: bool,
     },
     /// Answer to [`Action::CheckGate`].
     Gate {

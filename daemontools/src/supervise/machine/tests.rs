@@ -423,7 +423,7 @@ fn kill_follows_when_the_service_does_not() {
 fn an_adopted_service_is_like_any_other() {
     let mut w = World::new(Want::Up, false);
     w.service = Some(77);
-    w.feed(Event::Adopted { pid: 77, limits: Limits::default() });
+    w.feed(Event::Adopted { pid: 77, limits: Limits::default(), ready: false });
     w.feed(Event::Begin);
     assert!(w.starts.is_empty(), "no twin");
     assert_eq!(w.published, Some(77));

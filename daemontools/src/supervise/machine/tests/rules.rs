@@ -290,6 +290,23 @@ fn another_process_of_the_service_takes_its_place() {
 }
 
 #[test]
+fn an_adopted_service_is_what_it_was() {
+    let watchdog = Some(ms(500));
+    for ready in [true, false] {
+        let mut w = World::new(Want::Up, false);
+        w.service = Some(77);
+        let limits = Limits { announces: true, watchdog, kill_after: None };
+        let mut out = vec![];
+        w.machine.handle(Event::Adopted { pid: 77, limits, ready }, w.now, &mut out);
+        w.machine.handle(Event::Begin, w.now, &mut out);
+        assert_eq!(out, [Action::Publish(Since::Before); 2], "no new state has begun");
+        assert_eq!(w.machine.ready(), ready);
+        w.pass(ms(500));
+        assert_eq!(!w.signals.is_empty(), ready, "the watchdog of one that is ready goes on");
+    }
+}
+
+#[test]
 fn restarts_are_counted_and_commands_are_not() {
     let mut w = World::begun(Want::Up);
     for _ in 0..3 {
