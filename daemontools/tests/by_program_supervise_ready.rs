@@ -99,9 +99,7 @@ fn the_socket_takes_all_that_a_service_has_to_say() {
 #[test]
 fn a_service_of_another_user_and_its_children_are_heard_and_strangers_are_not() {
     let kit = Kit::new();
-    for dir in [kit.path(""), kit.path("")] {
-        fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
-    }
+    fs::set_permissions(kit.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     // As another user, and from a child of the process that is the service.
     let child = "import os, socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\
                  .sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); import time; time.sleep(1000)";
@@ -112,6 +110,7 @@ fn a_service_of_another_user_and_its_children_are_heard_and_strangers_are_not() 
     fs::write(dir.join("notify-socket"), "").unwrap();
     let dir_b = speaker(&kit, "b");
     let _supervises = [kit.supervise("a"), kit.supervise("b")];
+    kit.wait_up("a");
     assert_eq!(kit.code("svc", &["-w", "a"]), 0);
     // Somebody else, who may send to the socket.
     wait_until("the speaker", || dir_b.join("speaker").exists());
