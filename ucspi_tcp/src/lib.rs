@@ -27,6 +27,7 @@ pub mod relay;
 pub mod rules;
 pub mod tcp_env;
 pub mod tcpclient;
+pub mod tcpclient_tls;
 pub mod tcprules;
 pub mod tcpserver;
 pub mod tcpserver_tls;

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`server`]: certificate, key, certificates for other names, authorities for clients;
+//! - [`client`]: whom a client believes, and its own certificate;
 //! - [`suites`]: ciphers and versions by the names that OpenSSL and IANA give them;
 //! - [`facts`]: what a finished handshake came to;
 //! - [`distinguished`]: subject and issuer of a certificate as text;
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod distinguished;
 pub mod facts;
 pub mod relay;

@@ -10,10 +10,36 @@ use unix::resolve::Family;
 
 use super::DEFAULT_VERBOSITY;
 use super::connect::{How, Target};
+use super::starttls::Protocol;
 use crate::tcpserver::settings::{Lookups, Verbosity};
 
+/// Certificates, when CERTDIR is not set.
+const CERTIFICATES: &str = "/etc/indimail/certs";
+/// Where Debian keeps the authorities that everybody believes.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The longest wait that can be asked for, seconds.
 const MAX_WAIT: u64 = 86_400;
+
+/// TLS; the files are read by who speaks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Our certificate chain and key.
+    pub certificate: Option<PathBuf>,
+    /// Whom to believe; `None`: anybody.
+    pub authorities: Option<PathBuf>,
+    /// Revoked certificates.
+    pub revoked: Option<PathBuf>,
+    /// The name that the server's certificate is to have; asked for in any case.
+    pub name: String,
+    /// A file whose first line is a list of ciphers.
+    pub cipher_file: Option<PathBuf>,
+    /// Versions.
+    pub versions: Option<String>,
+    /// How to ask for TLS; `None`: it begins at once.
+    pub starttls: Option<Protocol>,
+    /// Set TLS_PROVIDER?
+    pub provider: bool,
+}
 
 /// The settings.
 #[derive(Debug)]
@@ -32,8 +58,10 @@ pub struct Settings {
     pub local_host: Option<String>,
     /// Lookups.
     pub lookups: Lookups,
-    /// Without a program: how long nothing may move.
+    /// Without a program, or with TLS: how long nothing may move.
     pub idle: Option<Duration>,
+    /// TLS.
+    pub tls: Option<Tls>,
     /// The environment for the program.
     pub environment: Environment,
 }
@@ -70,6 +98,7 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         Some(("v", _)) => Verbosity::Status,
         _ => DEFAULT_VERBOSITY,
     };
+    let tls = tls(&parsed, &target, &mut loader);
     let settings = Settings {
         target,
         how,
@@ -79,12 +108,14 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         local_host,
         lookups,
         idle,
+        tls,
         environment: invocation.environment.clone(),
     };
     loader.show("target", format_args!("{:?}", settings.target), parsed.operand_source(0));
     let deciding = parsed.source(&["h", "H", "r", "R", "l", "t"]);
     loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
     loader.show("timeouts", format_args!("{:?}", settings.how.patience), parsed.source(&["T"]));
+    loader.show("tls", format_args!("{:?}", settings.tls), "options -n -c -m -s");
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 
@@ -99,6 +130,53 @@ fn operands(parsed: &Parsed, loader: &mut Loader<'_>) -> (Target, Vec<OsString>)
     let text = |o: &OsString| o.to_string_lossy().into_owned();
     let port = parsed.operands.get(1).map(text).unwrap_or_default();
     (Target::Tcp { host: text(first), port }, parsed.operands.get(2..).unwrap_or_default().to_vec())
+}
+
+fn tls(parsed: &Parsed, target: &Target, loader: &mut Loader<'_>) -> Option<Tls> {
+    if !["n", "c", "m", "s"].iter().any(|option| parsed.value(option).is_some()) {
+        return None;
+    }
+    let set = loader.environment().get("CERTDIR").filter(|d| !d.is_empty());
+    let directory = parsed.value("C").or(set).map_or_else(|| PathBuf::from(CERTIFICATES), PathBuf::from);
+    // A file of that directory, or wherever a name with a slash says.
+    let file = |value: &OsStr| match value.as_encoded_bytes().contains(&b'/') {
+        true => PathBuf::from(value),
+        false => directory.join(value),
+    };
+    let given = |option: &str| parsed.value(option).filter(|v| !v.is_empty()).map(file);
+    let text = |option: &str| parsed.value(option).map(|v| v.to_string_lossy().into_owned());
+    let starttls = text("s").and_then(|name| {
+        let protocol = Protocol::parse(&name);
+        if protocol.is_none() {
+            loader.problem(format_args!("option -s: {}: expected smtp, pop3 or imap", name.escape_debug()));
+        }
+        protocol
+    });
+    let system = parsed.value("m").map(|_| PathBuf::from(SYSTEM_AUTHORITIES));
+    let authorities = given("c").or(system);
+    let name = match (text("m"), target) {
+        (Some(name), _) => name,
+        (None, Target::Tcp { host, .. }) if host != "0" => host.clone(),
+        (None, Target::Tcp { .. }) => "localhost".to_owned(),
+        (None, Target::Unix(_)) => {
+            if authorities.is_some() {
+                loader.problem(
+                    "option -c: a Unix socket has no host name; give the one of the certificate with -m",
+                );
+            }
+            "localhost".to_owned()
+        }
+    };
+    Some(Tls {
+        certificate: given("n"),
+        authorities,
+        revoked: given("L"),
+        name,
+        cipher_file: parsed.value("f").map(PathBuf::from),
+        versions: text("M"),
+        starttls,
+        provider: parsed.flag("z"),
+    })
 }
 
 fn how(parsed: &Parsed, port: u16, loader: &mut Loader<'_>) -> How {
