@@ -10,6 +10,7 @@
 //! - [`tcp_env`]: what has to be asked about a client before its program starts;
 //! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one;
 //! - [`tcpclient`]: the other side, and [`questions`]: small programs that connect, ask and print the answer;
+//! - [`udp`]: lines as datagrams;
 //! - [`rblsmtpd`]: in front of an SMTP server, an executable of its own because of the DNS;
 //! - [`beside`], [`filters`], [`argv0`]: around a program or its data; [`crlf`] is their pure part, [`relay`] their driver.
 
@@ -32,3 +33,4 @@ pub mod tcprules;
 pub mod tcpserver;
 pub mod tcpserver_tls;
 pub mod tcpstatus;
+pub mod udp;

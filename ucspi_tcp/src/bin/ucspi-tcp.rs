@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use ucspi_tcp::{argv0, beside, filters, questions, tcp_env, tcpclient, tcprules, tcpserver, tcpstatus};
+use ucspi_tcp::{argv0, beside, filters, questions, tcp_env, tcpclient, tcprules, tcpserver, tcpstatus, udp};
 
 program::main!(
     "ucspi-tcp",
@@ -25,5 +25,7 @@ program::main!(
         filters::ADDCR_PROGRAM,
         filters::DELCR_PROGRAM,
         argv0::PROGRAM,
+        udp::CLIENT_PROGRAM,
+        udp::LOGGER_PROGRAM,
     ]
 );
