@@ -5,9 +5,11 @@
 //! asserts; absolute figures depend on the machine, ratios much less.
 //!
 //! `bench mail` needs Debian's postfix (also for its load generator smtp-source) and root;
-//! `bench nss` needs libnss-extrausers and root; `bench supervision` needs daemontools, runit and s6.
+//! `bench nss` needs libnss-extrausers and root; `bench supervision` needs daemontools, runit and s6;
+//! `bench connections` needs ucspi-tcp.
 #![forbid(unsafe_code)]
 
+mod connections;
 mod instance;
 mod mail;
 mod nss;
@@ -43,6 +45,8 @@ enum What {
     Mail,
     /// getpwnam: ours, files and extrausers.
     Nss,
+    /// Connections a second and memory of tcpserver: ours and Debian's.
+    Connections,
     /// Supervision and logging: ours, daemontools, runit and s6.
     Supervision {
         /// Only these, by id (B1 ... B17), separated by commas.
@@ -95,6 +99,7 @@ fn main() -> anyhow::Result<()> {
     match what {
         What::Mail => run(&|| mail::run(&stage, &dir, quick)),
         What::Nss => run(&|| nss::run(&stage, &dir, quick)),
+        What::Connections => run(&|| connections::run(&stage, &dir, quick)),
         What::Supervision { only } => run(&|| supervision::run(&stage, &dir, quick, &only)),
         What::Soak { services, minutes, of } => run(&|| supervision::endure(&stage, &of, services, minutes)),
         What::All => {

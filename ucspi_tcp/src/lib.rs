@@ -9,6 +9,8 @@
 //! - [`tcpserver`]: the server; its bookkeeping, log lines and variables are pure;
 //! - [`tcp_env`]: what has to be asked about a client before its program starts;
 //! - [`rules`]: what a rules database says about an address, and [`tcprules`]: making and asking one;
+//! - [`tcpserver_tls`], [`sql_rules`]: TLS and rules in a table, executables of their own; [`tcpstatus`]: asking a server;
+//! - [`proxy`], [`networks`]: PROXY headers and whom to believe them;
 //! - [`tcpclient`]: the other side, and [`questions`]: small programs that connect, ask and print the answer;
 //! - [`udp`]: lines as datagrams;
 //! - [`rblsmtpd`]: in front of an SMTP server, an executable of its own because of the DNS;
@@ -26,6 +28,7 @@ pub mod questions;
 pub mod rblsmtpd;
 pub mod relay;
 pub mod rules;
+pub mod sql_rules;
 pub mod tcp_env;
 pub mod tcpclient;
 pub mod tcpclient_tls;

@@ -101,7 +101,9 @@ fn name(text: &[u8]) -> Option<Vec<u8>> {
     (!text.is_empty() && !text.contains(&0)).then(|| text.to_vec())
 }
 
-fn address_keys(address: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// The keys that the address part of a rule stands for; `None` when it is none.
+#[must_use]
+pub fn address_keys(address: &[u8]) -> Option<Vec<Vec<u8>>> {
     let text = std::str::from_utf8(address).ok()?;
     if text.contains([' ', '\t', '\0']) {
         return None;

@@ -143,6 +143,7 @@ impl Server<'_, '_> {
                 settings,
                 secure: self.secure.as_deref(),
                 log: self.log,
+                rules: self.book.as_ref().map(Book::rules),
                 path,
                 peers,
                 client,

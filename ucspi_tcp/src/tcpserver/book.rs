@@ -44,8 +44,8 @@ pub struct Generous {
 
 /// The rules.
 #[derive(Debug)]
-pub struct Book<'a> {
-    rules: &'a Rules,
+pub struct Book {
+    rules: Rules,
     /// Are names or users asked for at all?
     names: bool,
     stamp: Option<Stamp>,
@@ -53,13 +53,19 @@ pub struct Book<'a> {
     by_name: Option<Generous>,
 }
 
-impl<'a> Book<'a> {
+impl Book {
     /// Opens the database. `names`: names or users of clients will be known.
     #[must_use]
-    pub fn open(rules: &'a Rules, names: bool) -> Self {
+    pub fn open(rules: Rules, names: bool) -> Self {
         let mut book = Self { rules, names, stamp: None, state: State::Missing, by_name: None };
         book.read();
         book
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Why it cannot be used, if so.
@@ -194,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rules.cdb");
         let rules = Rules { path: path.clone(), optional: false };
-        let mut book = Book::open(&rules, true);
+        let mut book = Book::open(rules.clone(), true);
         let who = Who { ip: Some("10.0.0.1".parse().unwrap()), ..Who::default() };
         assert!(matches!(book.decide(who, QUIET), Decision::Drop(_)), "missing");
         assert!(book.problem().unwrap().contains("does not exist"));
@@ -211,18 +217,18 @@ mod tests {
         write(&path, b"=:allow,MAXPERIP=\"7\"\n=.x:allow,MAXPERIP=\"0\",MAXPERNET=\"5\"\n");
         assert!(book.refresh());
         assert_eq!(book.by_name(), Some(Generous { client: Some(0), network: true }));
-        assert_eq!(Book::open(&rules, false).by_name(), None, "nobody will have a name");
+        assert_eq!(Book::open(rules.clone(), false).by_name(), None, "nobody will have a name");
         fs::write(&path, "no database").unwrap();
         assert!(book.refresh());
         assert!(!book.refresh(), "the same problem is told once");
         assert!(matches!(book.decide(who, QUIET), Decision::Drop(_)), "damaged");
         let lax = Rules { path: path.clone(), optional: true };
         assert!(
-            matches!(Book::open(&lax, true).decide(who, QUIET), Decision::Drop(_)),
+            matches!(Book::open(lax.clone(), true).decide(who, QUIET), Decision::Drop(_)),
             "-X is for missing ones only"
         );
         fs::remove_file(&path).unwrap();
-        let lax = Book::open(&lax, true);
+        let lax = Book::open(lax.clone(), true);
         assert_eq!((lax.decide(who, QUIET), lax.problem()), (Decision::Allow(Verdict::default()), None));
     }
 }

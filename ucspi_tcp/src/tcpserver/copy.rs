@@ -10,7 +10,7 @@ use super::book::{Book, Decision, max_per_ip, max_per_network};
 use super::log::Log;
 use super::peers::{Names, Peers};
 use super::secure::{Conversation, Secure};
-use super::settings::Settings;
+use super::settings::{Rules, Settings};
 use super::table::{Client, Limits, Reached, Table};
 use crate::rules::Who;
 use crate::tcp_env;
@@ -25,6 +25,7 @@ pub(super) struct Copy<'a> {
     pub(super) settings: &'a Settings,
     pub(super) secure: Option<&'a dyn Secure>,
     pub(super) log: Log,
+    pub(super) rules: Option<&'a Rules>,
     pub(super) path: Option<&'a Path>,
     pub(super) peers: Option<Peers>,
     pub(super) client: Client,
@@ -72,7 +73,7 @@ impl Copy<'_> {
 
     /// The rules of this moment, now that the client's name and user are known.
     fn follow_rules(&mut self, names: Names<'_>, ends: &str) -> Result<(), u8> {
-        let Some(rules) = &self.settings.rules else { return Ok(()) };
+        let Some(rules) = self.rules.cloned() else { return Ok(()) };
         let who =
             Who { ip: self.peers.map(|p| p.remote.ip().to_canonical()), host: names.host, info: names.info };
         let verdict = match Book::open(rules, false).decide(who, self.log) {

@@ -60,6 +60,10 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let tls = tls(&parsed, &mut loader);
     let path = |letter: &str| parsed.value(letter).map(PathBuf::from);
     let rules = path("x").map(|path| Rules { path, optional: parsed.flag("X") });
+    let table = path("m").map(|path| (path, parsed.flag("X")));
+    if rules.is_some() && table.is_some() {
+        loader.problem("options -x and -m: rules come from one place only");
+    }
     let local_host = parsed.value("l").map(|l| l.to_string_lossy().into_owned());
     // In each pair the last one counts.
     let last = |on: &str, off: &str, default: bool| {
@@ -92,6 +96,7 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         backlog: u32::try_from(backlog).unwrap_or(u32::MAX),
         per_network,
         rules,
+        table,
         proxies,
         tls,
         banner: parsed.value("B").map(|b| b.as_encoded_bytes().to_vec()),
@@ -123,6 +128,7 @@ fn show(settings: &Settings, parsed: &Parsed, loader: &mut Loader<'_>) {
     loader.show("address", format_args!("{:?}", settings.address), parsed.operand_source(0));
     loader.show("limit", format_args!("{:?}", settings.limit), parsed.source(&["c"]));
     loader.show("rules", format_args!("{:?}", settings.rules), parsed.source(&["x", "X"]));
+    loader.show("table", format_args!("{:?}", settings.table), parsed.source(&["m"]));
     let deciding = parsed.source(&["h", "H", "p", "P", "r", "R", "l", "t"]);
     loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
     loader.show("proxies", format_args!("{:?}", settings.proxies.trusted), parsed.source(&["proxy-from"]));

@@ -3,6 +3,7 @@
 mod admit;
 pub mod book;
 mod copy;
+mod from_table;
 pub mod listener;
 mod load;
 pub mod log;
@@ -40,7 +41,8 @@ pub static SPEC: Spec = Spec {
         OptionSpec::long_value("per-network", "n[/bits[/bits]]", "at most n connections from one network, IPv4 of 24 bits or IPv6 of 48 unless others are given (default: no limit)"),
         OptionSpec::value('b', "n", "about n connections may wait to be accepted (default 20)"),
         OptionSpec::value('x', "cdb", "follow the rules in this database, made by tcprules"),
-        OptionSpec::flag('X', "with -x: allow connections when the database does not exist"),
+        OptionSpec::flag('X', "with -x or -m: allow connections when there is no database or table yet"),
+        OptionSpec::value('m', "file", "follow the rules in the MySQL table that this control file names: server:user:password:database:table, see tcprules-sql(8)"),
         OptionSpec::value('B', "text", "write text to each connection at once (through TLS, with -s or -n)"),
         OptionSpec::value('u', "user", "become this user (and its groups), or this number, when the socket is bound"),
         OptionSpec::value('g', "groups", "become this group; more, after commas, are supplementary"),

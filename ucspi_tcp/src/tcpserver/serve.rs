@@ -17,12 +17,13 @@ use unix::signals::Signals;
 use unix::wait::Interest;
 
 use super::book::Book;
+use super::from_table::FromTable;
 use super::listener::Listener;
 use super::log::Log;
 use super::peers::safe;
 use super::pending::Pending;
 use super::secure::Secure;
-use super::settings::{Address, Settings};
+use super::settings::{Address, Rules, Settings};
 use super::status::{Row, Snapshot};
 use super::table::Table;
 
@@ -57,7 +58,8 @@ pub(super) struct Server<'a, 's> {
     pub(super) settings: &'a Settings,
     pub(super) secure: Option<&'s mut dyn Secure>,
     pub(super) log: Log,
-    pub(super) book: Option<Book<'a>>,
+    pub(super) book: Option<Book>,
+    from_table: Option<FromTable>,
     pub(super) table: Table,
     pub(super) pending: Vec<Pending>,
     pub(super) counts: Counts,
@@ -96,7 +98,15 @@ impl<'a, 's> Server<'a, 's> {
                 .map_err(|e| format!("unable to print the port: {e}"))?;
         }
         let names = settings.lookups.host || settings.lookups.info.is_some();
-        let book = settings.rules.as_ref().map(|rules| Book::open(rules, names));
+        let from_table = settings.table.as_ref().map(|(conf, _)| {
+            let port = listeners.first().map_or(Ok(0), Listener::port);
+            port.and_then(|port| FromTable::start(conf, port, settings))
+        });
+        let from_table =
+            from_table.transpose().map_err(|e| format!("unable to follow the table of -m: {e}"))?;
+        let optional = settings.table.as_ref().is_some_and(|(_, optional)| *optional);
+        let by_table = from_table.as_ref().map(|t| Rules { path: t.path(), optional });
+        let book = settings.rules.clone().or(by_table).map(|rules| Book::open(rules, names));
         for problem in note.into_iter().chain(book.as_ref().and_then(Book::problem)) {
             log.error(&problem);
         }
@@ -105,6 +115,7 @@ impl<'a, 's> Server<'a, 's> {
             secure,
             log,
             book,
+            from_table,
             table: Table::new(limit),
             pending: Vec::new(),
             counts: Counts::default(),
@@ -172,6 +183,9 @@ impl<'a, 's> Server<'a, 's> {
                 self.accept(at);
             }
         }
+        if let Some(Err(e)) = self.from_table.as_mut().map(|t| t.restart_if_due(self.settings)) {
+            self.log.error(&format!("unable to follow the table of -m: {e}"));
+        }
         if self.draining.is_some_and(|d| d.passed()) || (self.draining.is_some() && self.is_idle()) {
             self.end_draining();
         }
@@ -184,7 +198,8 @@ impl<'a, 's> Server<'a, 's> {
 
     fn next_deadline(&self) -> Option<Deadline> {
         let pending = self.pending.iter().map(|p| p.deadline);
-        pending.chain(self.accept_again).chain(self.draining).min_by_key(|d| d.left())
+        let restart = self.from_table.as_ref().and_then(|t| t.again);
+        pending.chain(restart).chain(self.accept_again).chain(self.draining).min_by_key(|d| d.left())
     }
 
     fn take_signals(&mut self) -> io::Result<()> {
@@ -197,6 +212,10 @@ impl<'a, 's> Server<'a, 's> {
             }
         }
         while let Some((pid, ending)) = unix::child::reap()? {
+            if self.from_table.as_mut().is_some_and(|t| t.ended(pid)) {
+                self.log.error("the process that follows the table of -m ended; it is started again");
+                continue;
+            }
             let Some(connection) = self.table.remove(pid) else { continue };
             match ending {
                 Ending::Exited(code) => self.log.step(&format!("end {pid} status {code}")),
@@ -253,6 +272,7 @@ impl<'a, 's> Server<'a, 's> {
             }
             Err(e) => self.log.error(&format!("keeping the limit of {}: {e}", self.table.limit())),
         }
+        self.from_table.iter().for_each(FromTable::reload);
         self.refresh_rules();
         self.find_program();
         if let Some(Err(e)) = self.secure.as_mut().map(|s| s.reload()) {

@@ -190,6 +190,9 @@ pub struct Settings {
     pub per_network: Option<NetworkLimit>,
     /// Rules.
     pub rules: Option<Rules>,
+    /// The file that says where a table with rules is; connections are dropped while there are none, unless
+    /// the flag says otherwise.
+    pub table: Option<(PathBuf, bool)>,
     /// Proxies.
     pub proxies: Proxies,
     /// TLS.
