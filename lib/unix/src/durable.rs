@@ -57,6 +57,12 @@ impl Durability {
         Self { data, directories: directories.unwrap_or(data != DataSync::Off) }
     }
 
+    /// Is everything forced out, contents and directories?
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        self.data != DataSync::Off && self.directories
+    }
+
     /// Forces a file's contents out.
     ///
     /// # Errors

@@ -48,6 +48,10 @@ pub struct Together {
     shared: Arc<Shared>,
 }
 
+/// How long the whole file system may take before things are forced out one by one: long enough for a disk
+/// with some other work, short enough for those who wait.
+pub const PATIENCE: Duration = Duration::from_millis(300);
+
 impl Together {
     /// For the file system that `directory` is on; `None` where the kernel would not tell of write errors.
     ///

@@ -21,7 +21,7 @@ use mta_queue::layout::{Queue, Shape};
 use mta_queue::qmqp;
 use program::{Exit, Invocation};
 use unix::Signal;
-use unix::durable::{DataSync, Disk};
+use unix::durable::Disk;
 use unix::fd::Raw;
 use unix::ids::Roles;
 use unix::signals::Signals;
@@ -108,9 +108,11 @@ fn place(directory: &Path, variables: &Variables, settings: &Settings) -> Result
     // Say now what every message would fail of.
     std::fs::read_dir(directory.join("pid")).map_err(unusable)?;
     let durability = variables.durability();
-    let forced = durability.data != DataSync::Off && durability.directories;
-    let together =
-        if settings.together && forced { Together::new(directory).map_err(unusable)? } else { None };
+    let together = if settings.together && durability.is_full() {
+        Together::new(directory).map_err(unusable)?
+    } else {
+        None
+    };
     Ok(Place { queue: Queue::new(directory, shape), disk: Disk::new(durability), together })
 }
 

@@ -13,6 +13,9 @@ use crate::clean::Command;
 /// How long one removal may take; a disk can be slow, a qmail-clean that is gone shows at once.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Commands that fit into a pipe whatever their length (100 bytes at most), so that nobody waits for the other.
+const AT_ONCE: usize = 40;
+
 /// Pipes to and from a qmail-clean.
 #[derive(Debug)]
 pub struct Cleaner {
@@ -38,12 +41,27 @@ impl Cleaner {
     /// # Errors
     /// qmail-clean is gone or does not answer: nothing can be removed any more.
     pub fn obey(&self, command: Command) -> io::Result<bool> {
-        Raw(self.to.as_fd()).write_all(&command.encode())?;
-        if !one(self.from.as_fd(), Interest::Read, Deadline::after(PATIENCE))? {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "qmail-clean does not answer"));
+        Ok(self.obey_all(&[command])?.first() == Some(&true))
+    }
+
+    /// Gives commands, a pipe full at a time, and waits for the end of each; one answer for each.
+    ///
+    /// # Errors
+    /// As [`Cleaner::obey`].
+    pub fn obey_all(&self, commands: &[Command]) -> io::Result<Vec<bool>> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for some in commands.chunks(AT_ONCE) {
+            let bytes: Vec<u8> = some.iter().flat_map(|command| command.encode()).collect();
+            Raw(self.to.as_fd()).write_all(&bytes)?;
+            for _ in some {
+                if !one(self.from.as_fd(), Interest::Read, Deadline::after(PATIENCE))? {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "qmail-clean does not answer"));
+                }
+                let mut answer = [0u8];
+                Raw(self.from.as_fd()).read_exact(&mut answer)?;
+                answers.push(answer == *b"+");
+            }
         }
-        let mut answer = [0u8];
-        Raw(self.from.as_fd()).read_exact(&mut answer)?;
-        Ok(answer == *b"+")
+        Ok(answers)
     }
 }

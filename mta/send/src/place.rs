@@ -36,6 +36,12 @@ pub const USE_FDATASYNC: Variable =
 pub const USE_SYNCDIR: Variable =
     Variable { name: "USE_SYNCDIR", help: "0: do not force directories to the disk; conf-syncdir overrides" };
 
+/// USE_SYNCFS, for the tables of programs.
+pub const USE_SYNCFS: Variable = Variable {
+    name: "USE_SYNCFS",
+    help: "0: force out each file by itself, not the file system for all messages that wait together",
+};
+
 /// A queue directory before it has been entered.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -12,18 +12,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use unix::Errno;
 use unix::durable::Disk;
-use unix::together::Together;
+use unix::together::{PATIENCE, Together};
 
 use super::{Envelope, Failure, Prepared, unsafe_directory};
 use crate::layout::MessageId;
-
-/// How long the whole file system may take before messages are forced out one by one: long enough for a disk
-/// with some other work, short enough for the client of one message.
-const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Queues batches of messages.
 #[derive(Debug)]

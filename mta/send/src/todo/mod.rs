@@ -22,7 +22,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use mta_queue::layout::Queue;
@@ -33,14 +33,15 @@ use program::{
 use unix::clock::Deadline;
 use unix::durable::{Disk, Durability};
 use unix::fd::Raw;
+use unix::together::Together;
 use unix::wait::{Interest, ready};
 
 use crate::clean::Command;
 use crate::cleaner::Cleaner;
 use crate::log::Line;
 use crate::place::{
-    BIGTODO, CONFSPLIT, CONTROLDIR, Place, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR, durability,
-    host_source,
+    BIGTODO, CONFSPLIT, CONTROLDIR, Place, QUEUEDIR, USE_FDATASYNC, USE_FSYNC, USE_SYNCDIR, USE_SYNCFS,
+    durability, host_source,
 };
 use entries::{Empty, Entry};
 use rewrite::Rules;
@@ -70,6 +71,7 @@ static SPEC: Spec = Spec {
         USE_FSYNC,
         USE_FDATASYNC,
         USE_SYNCDIR,
+        USE_SYNCFS,
         CONTROLDIR,
     ],
     controls: &[
@@ -197,6 +199,8 @@ struct TodoProc<'a> {
     name: Vec<u8>,
     queue: Queue,
     cleaner: Cleaner,
+    /// The queue's file system, where it can be forced out as a whole.
+    together: Option<Together>,
     master: OwnedFd,
     trigger: Option<File>,
     warned: HashSet<PathBuf>,
@@ -220,7 +224,10 @@ impl<'a> TodoProc<'a> {
         let queue = settings.place.enter().map_err(|e| {
             io::Error::new(e.kind(), format!("cannot enter {}: {e}", settings.place.directory().display()))
         })?;
+        let whole = environment.bytes("USE_SYNCFS") != Some(b"0");
+        let together = if whole { Together::new(Path::new("."))? } else { None };
         Ok(Self {
+            together,
             settings,
             environment,
             name,
@@ -358,6 +365,7 @@ impl<'a> TodoProc<'a> {
         let sorter = Sorter {
             queue: &self.queue,
             disk: Disk::new(self.settings.controls.durability),
+            together: self.together.as_ref().filter(|_| self.settings.controls.durability.is_full()),
             rules: &self.settings.controls.rules,
             name: &self.name,
         };
@@ -376,8 +384,11 @@ impl<'a> TodoProc<'a> {
             alerts.push(alert(&self.name, &e.to_string()));
             sorted.clear();
         }
-        for (one, entry) in sorted.iter().zip(places) {
-            if self.cleaner.obey(Command::Envelope(entry.subdirectory, entry.id)).map_err(lost_cleaner)? {
+        let of = |entry: &&Entry| Command::Envelope(entry.subdirectory, entry.id);
+        let commands: Vec<Command> = places.iter().take(sorted.len()).map(of).collect();
+        let removed = self.cleaner.obey_all(&commands).map_err(lost_cleaner)?;
+        for ((one, entry), removed) in sorted.iter().zip(places).zip(removed) {
+            if removed {
                 pass_on(one)?;
             } else {
                 let path = entry.path(&self.queue);

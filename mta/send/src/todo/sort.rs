@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use mta_queue::envelope::{Record, RecordError, records};
 use mta_queue::layout::{Channel, MessageId, Part, Queue};
 use unix::durable::Disk;
+use unix::together::{PATIENCE, Together};
 
 use super::rewrite::Rules;
 use crate::log::Line;
@@ -89,6 +90,8 @@ pub struct Sorter<'a> {
     pub queue: &'a Queue,
     /// Its disk.
     pub disk: Disk<'a>,
+    /// Its file system, to force everything out at once.
+    pub together: Option<&'a Together>,
     /// Where recipients go.
     pub rules: &'a Rules,
     /// Name of the queue in log lines.
@@ -116,11 +119,15 @@ impl Sorter<'_> {
         result.map(Some)
     }
 
-    /// Step 4 for messages that were sorted one after the other: files first, then each directory once.
+    /// Step 4 for messages that were sorted one after the other: the whole file system at once; where that
+    /// cannot be or takes too long, files first, then each directory once.
     ///
     /// # Errors
     /// None of them may go on to step 5; nothing that was made is left.
     pub fn force_out(&self, batch: &[Sorted]) -> Result<(), SortError> {
+        if batch.is_empty() || self.together.is_some_and(|t| matches!(t.flush(PATIENCE), Ok(true))) {
+            return Ok(());
+        }
         let result = self.force_files_out(batch);
         if result.is_err() {
             batch.iter().for_each(|sorted| self.forget(sorted.id));
@@ -283,7 +290,7 @@ mod tests {
     }
 
     fn sorter<'a>(site: &'a Site, disk: Disk<'a>) -> Sorter<'a> {
-        Sorter { queue: &site.queue, disk, rules: &site.rules, name: b"queue1" }
+        Sorter { queue: &site.queue, disk, together: None, rules: &site.rules, name: b"queue1" }
     }
 
     const ENVELOPE: &[u8] = b"u500\0p77\0Fs d@x\0Ta@here\0Tb@far\0Tc@here\0eX: y\n\0";
@@ -312,6 +319,17 @@ mod tests {
         );
         assert!(todo.exists(), "only qmail-clean removes it");
         assert!(sorter(&site, disk).sort(MessageId(41), &todo.with_file_name("41")).unwrap().is_none());
+    }
+
+    #[test]
+    fn together_or_one_by_one_comes_to_the_same() {
+        let (site, id, todo) = site(ENVELOPE);
+        let together = Together::new(site.queue.root()).unwrap();
+        let alone = sorter(&site, Disk::new(Durability::default()));
+        let sorter = Sorter { together: together.as_ref(), ..alone };
+        let sorted = sorter.sort(id, &todo).unwrap().unwrap();
+        sorter.force_out(&[sorted]).unwrap();
+        assert!(site.queue.path(Part::Info, id).exists());
     }
 
     #[test]
