@@ -15,7 +15,8 @@ import os, socket, sys
 os.path.exists('say') or os.mkfifo('say')
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 say = os.fdopen(os.open('say', os.O_RDWR))
-open('speaker', 'w').write(os.environ.get('WATCHDOG_USEC', 'none'))
+open('speaker.new', 'w').write(os.environ.get('WATCHDOG_USEC', 'none'))
+os.rename('speaker.new', 'speaker')
 for line in say:
     s.sendto(line.strip().replace(';', '\\n').encode(), os.environ['NOTIFY_SOCKET'])
 ";
