@@ -73,6 +73,20 @@ fn services_that_end_at_once_close_everything_or_leave_their_session() {
 }
 
 #[test]
+fn a_child_that_was_stopped_or_continued_is_only_reported() {
+    let kit = Kit::new();
+    kit.service("a", SLEEP, None);
+    let err = fs::File::create(kit.path("err")).unwrap();
+    let _supervise = Running::start(kit.ours("supervise").arg("a").env("VERBOSE", "1").stderr(err));
+    let pid = kit.wait_up("a");
+    for (s, word) in [(Signal::SIGSTOP, "stopped by signal 19"), (Signal::SIGCONT, "continued by signal")] {
+        signal(pid, s);
+        wait_until(word, || text(kit.path("err")).contains(&format!("a: supervise: info: pid {pid} {word}")));
+        assert_eq!((kit.stat("a")["state"].as_str(), kit.pid("a")), (Some("up"), Some(pid)));
+    }
+}
+
+#[test]
 fn run_may_go_and_come_back() {
     let kit = Kit::new();
     let dir = kit.service("a", SLEEP, None);

@@ -177,7 +177,7 @@ fn orphans_are_part_of_a_service_whose_run_is_sticky() {
     let run = "(sleep 1000 & echo $! > one); (setsid sleep 1000 & echo $! > two); exit 3";
     let dir = kit.service("a", run, None);
     sticky(&dir);
-    script(&dir.join("alert"), "echo \"$*\" >> alerts");
+    script(&dir.join("alert"), "echo \"$*\" >> alerts; sleep 1000 & echo $! >> left");
     let _supervise = kit.supervise("a");
     let number = |name: &str| -> Option<i32> { text(dir.join(name)).trim().parse().ok() };
     let one = wait_for("the first", || number("one"));
@@ -194,9 +194,10 @@ fn orphans_are_part_of_a_service_whose_run_is_sticky() {
     });
     wait_until("a restart", || number("one").is_some_and(|p| p != one && alive(p)));
     let (one, two) = (number("one").unwrap(), wait_for("the second", || number("two").filter(|&p| p != two)));
-    // d reaches all of them, wherever they are.
+    // d reaches all of them, wherever they are, and what a script has left is none of them.
     assert_eq!(kit.code("svc", &["-d", "-W", "a"]), 0);
     assert!(!alive(one) && !alive(two));
+    assert!(alive(number("left").unwrap()));
 }
 
 #[test]

@@ -80,6 +80,8 @@ struct Driver<'a> {
     /// Do orphans of the service come to us?
     adopting: bool,
     script: Option<Pid>,
+    /// Groups of scripts whose orphans may have come to us, which are not of the service.
+    script_groups: Vec<Pid>,
     /// Reading end of the pipe on which the service says that it is ready.
     announcement: Option<OwnedFd>,
     /// Changes in the state directories of services that are waited for.
@@ -162,6 +164,7 @@ impl<'a> Driver<'a> {
             service: survivor.map_or(Service::None, Service::Survivor),
             adopting: false,
             script: None,
+            script_groups: Vec::new(),
             announcement: None,
             others: None,
             lock: None,
@@ -294,6 +297,14 @@ impl<'a> Driver<'a> {
     }
 
     fn reap(&mut self) -> io::Result<()> {
+        if self.settings.verbose {
+            while let Some((pid, signal)) = unix::child::stopped_or_continued()? {
+                self.info(&match signal {
+                    Some(signal) => format!("pid {pid} stopped by signal {signal}"),
+                    None => format!("pid {pid} continued by signal {}", Signal::SIGCONT as i32),
+                });
+            }
+        }
         while let Some((pid, ending)) = unix::child::reap()? {
             self.child_ended(pid, ending);
         }

@@ -92,6 +92,21 @@ pub fn ended() -> io::Result<Option<Pid>> {
     }
 }
 
+/// The next child that was stopped (by this signal) or continued (`None`), without waiting for any.
+///
+/// # Errors
+/// waitid(2) errors other than ECHILD, which reads as `None`.
+pub fn stopped_or_continued() -> io::Result<Option<(Pid, Option<i32>)>> {
+    use nix::sys::wait::{Id, waitid};
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG;
+    match waitid(Id::All, flags) {
+        Ok(WaitStatus::Stopped(pid, signal)) => Ok(Some((pid, Some(signal as i32)))),
+        Ok(WaitStatus::Continued(pid)) => Ok(Some((pid, None))),
+        Ok(_) | Err(nix::errno::Errno::ECHILD | nix::errno::Errno::EINTR) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Runs `body` in a copy of this process that has `input` as descriptor 0 and leads a process group
 /// of its own: a program of the same executable, without the cost of starting it. The code it
 /// returns is the child's exit code; 111 when the child cannot be set up, 101 when it panics.
@@ -399,6 +414,21 @@ mod tests {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         let late = crate::clock::Deadline::after(Duration::from_secs(30));
         assert_eq!(wait_until(pid, late).unwrap(), Some(Ending::Killed(9)));
+    }
+
+    #[test]
+    fn stops_are_noticed() {
+        let pid = Launch::new("/bin/sleep").args(["1000"]).start().unwrap();
+        for (signal, wanted) in [(libc::SIGSTOP, Some(libc::SIGSTOP)), (libc::SIGCONT, None)] {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap()).unwrap();
+            let start = std::time::Instant::now();
+            // Other tests of this process have children of their own.
+            while !matches!(stopped_or_continued().unwrap(), Some((p, how)) if p == pid && how == wanted) {
+                assert!(start.elapsed() < Duration::from_secs(30));
+            }
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        wait_for(pid).unwrap();
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Driver<'_> {
         let launch = Launch::new(format!("./{name}")).args(args).new_process_group();
         match launch.env_exactly(self.environment().into_vec()).start() {
             Ok(pid) => {
-                self.script = Some(pid);
+                self.note_script(pid);
                 Event::ScriptStarted { limit }
             }
             Err(e) => {

@@ -17,6 +17,9 @@ const PERMANENT: Ending = Ending::Exited(100);
 /// How many parents are asked for on the way from a process to the service.
 const MAX_GENERATIONS: usize = 64;
 
+/// How many scripts are remembered that may have left something behind.
+const MAX_SCRIPTS: usize = 16;
+
 /// The service process.
 #[derive(Debug)]
 pub(super) enum Service {
@@ -107,11 +110,29 @@ impl Driver<'_> {
             return Vec::new();
         }
         match process::children() {
-            Ok(children) => children.into_iter().filter(|&c| Some(c) != self.script).collect(),
+            Ok(children) => children.into_iter().filter(|&c| !self.is_of_script(c)).collect(),
             Err(e) => {
                 self.warn(&format!("unable to find the processes of the service: {e}"));
                 Vec::new()
             }
+        }
+    }
+
+    /// Every script leads a group of its own.
+    fn is_of_script(&self, pid: Pid) -> bool {
+        let group = || process::stat(pid).ok().flatten().map(|s| Pid::from_raw(s.group));
+        Some(pid) == self.script
+            || (!self.script_groups.is_empty() && group().is_some_and(|g| self.script_groups.contains(&g)))
+    }
+
+    /// A script has been started.
+    pub(super) fn note_script(&mut self, pid: Pid) {
+        self.script = Some(pid);
+        if self.adopting {
+            if self.script_groups.len() == MAX_SCRIPTS {
+                self.script_groups.remove(0);
+            }
+            self.script_groups.push(pid);
         }
     }
 
@@ -153,7 +174,7 @@ impl Driver<'_> {
             match process::stat(Pid::from_raw(at)) {
                 // Its first process may have ended before, and this one has come to us.
                 Ok(Some(stat)) if stat.parent == own => {
-                    return self.adopting && Some(Pid::from_raw(at)) != self.script;
+                    return self.adopting && !self.is_of_script(Pid::from_raw(at));
                 }
                 Ok(Some(stat)) if stat.parent > 1 => at = stat.parent,
                 _ => return false,
