@@ -95,6 +95,18 @@ fn state_follows_a_service_that_is_disabled() {
     let program = "mount -t tmpfs tmpfs /run; mkdir /run/svscan; exec bin/svscan -v sv";
     let inside = Inside::start(&kit, &["--user", "--map-root-user"], program);
     let up = || wait_for("the service", || inside.pid_of("run/svscan/a/supervise"));
+    // A second one that would share the state says how it need not.
+    let second = Command::new("/usr/bin/nsenter")
+        .args(["--user", "--preserve-credentials", "--mount", "--target", &inside.svscan.to_string()])
+        .arg(kit.path("bin/svscan"))
+        .arg(kit.path("sv"))
+        .output();
+    let second = second.unwrap();
+    assert_eq!(second.status.code(), Some(111));
+    assert!(
+        String::from_utf8_lossy(&second.stderr)
+            .contains("already running, pid 1, with its state in /run/svscan: set DISABLE_RUN")
+    );
     let first = up();
     fs::rename(kit.path("sv/a"), kit.path("sv/.a")).unwrap();
     wait_until("the state to follow", || inside.pid_of("run/svscan/.a/supervise") == Some(first));

@@ -20,7 +20,7 @@ use super::own_log::{OWN, OwnLog};
 use super::pid_file::Claim;
 use super::scan::{self, Directory, Watch};
 use super::voice::{self, Voice};
-use super::{Settings, hooks, relocated};
+use super::{Settings, hooks, pid_file, relocated};
 
 /// Without inotify, and after a scan that failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -82,13 +82,18 @@ impl<'a> Driver<'a> {
         let dir = settings.dir.display();
         std::env::set_current_dir(&settings.dir).map_err(|e| format!("unable to change to {dir}: {e}"))?;
         let here = std::env::current_dir().map_err(|e| format!("unable to tell the path of {dir}: {e}"))?;
-        let claim = Claim::take(
-            settings.places.run().unwrap_or(Path::new(".")),
-            &here,
-            Pid::this(),
-            settings.first_process,
-        )
-        .map_err(|e| format!("{dir}: {e}"))?;
+        let run = settings.places.run();
+        let state = run.unwrap_or(Path::new("."));
+        let claim =
+            Claim::take(state, &here, Pid::this(), settings.first_process).map_err(|e| match (e, run) {
+                (e @ pid_file::Error::Busy(_), Some(run)) => {
+                    format!(
+                        "{dir}: {e}, with its state in {}: set DISABLE_RUN for a second one",
+                        run.display()
+                    )
+                }
+                (e, _) => format!("{dir}: {e}"),
+            })?;
         if !claim.is_published() {
             voice.warn(&format!("{dir}: no pid file can be written; the directory itself is locked"));
         }
