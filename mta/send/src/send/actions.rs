@@ -155,6 +155,12 @@ impl Driver<'_> {
             }
             return Ok(true);
         }
+        if self.unsorted.due().is_some_and(|due| now >= due) {
+            let mut unsorted = std::mem::take(&mut self.unsorted);
+            let forgotten = unsorted.look(now, |id| self.files().has(Part::Todo, id));
+            self.unsorted = unsorted;
+            forgotten.into_iter().for_each(|id| self.load(id, now));
+        }
         if self.garbage_walk.is_none() && now >= self.next_sweep {
             self.garbage_walk = Some(Walk::over(&self.queue, Part::Mess));
             self.next_sweep = now + BETWEEN_SWEEPS;
@@ -186,7 +192,7 @@ impl Driver<'_> {
         }
         // A todo-proc that died while sorting sorts again; what it left does not count.
         let known = match self.files().has(Part::Todo, id) {
-            Ok(true) => return,
+            Ok(true) => return self.unsorted.add(id, now),
             Ok(false) => self.files().known(id),
             Err(e) => Err(e),
         };

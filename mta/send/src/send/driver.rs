@@ -21,7 +21,7 @@ use super::injector::Injector;
 use super::scheduler::Scheduler;
 use super::settings::{Reread, Settings, log_lock_file};
 use super::spawner::Spawner;
-use super::sweep::Walk;
+use super::sweep::{Unsorted, Walk};
 use crate::cleaner::Cleaner;
 use crate::log::{Line, Log};
 
@@ -66,6 +66,8 @@ pub(super) struct Driver<'a> {
     pub(super) todo: Todo,
     pub(super) signals: Signals,
     pub(super) start_walk: Option<Walk>,
+    /// Left to todo-proc at the start.
+    pub(super) unsorted: Unsorted,
     pub(super) garbage_walk: Option<Walk>,
     pub(super) next_sweep: u64,
     pub(super) status: Vec<u8>,
@@ -127,6 +129,7 @@ impl<'a> Driver<'a> {
             passes: [None, None],
             addresses: maxima.map(|m| vec![Vec::new(); usize::from(m)]),
             bounces: Injector::new()?,
+            unsorted: Unsorted::default(),
             garbage_walk: None,
             next_sweep: unix::clock::unix_seconds(),
             status: Vec::new(),
@@ -195,7 +198,7 @@ impl<'a> Driver<'a> {
     fn sleep(&self, now: u64) -> u64 {
         let mut until = self.scheduler.wake().unwrap_or(u64::MAX);
         if !self.scheduler.is_exiting() {
-            until = until.min(self.next_sweep);
+            until = until.min(self.next_sweep).min(self.unsorted.due().unwrap_or(u64::MAX));
         }
         until.saturating_sub(now).min(LONGEST_SLEEP)
     }

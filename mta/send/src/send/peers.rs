@@ -65,6 +65,7 @@ impl Driver<'_> {
                 };
                 let due = |on: bool| on.then_some(now);
                 let known = Known { due: [due(b"LB".contains(letter)), due(b"RB".contains(letter))] };
+                self.unsorted.told(id);
                 self.scheduler.known(id, known, now);
             }
             _ => self.warn("todo-proc speaks nonsense"),

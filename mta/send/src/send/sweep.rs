@@ -1,5 +1,6 @@
 //! Walks over directories of the queue, a slice at a time, so that a million files hold nobody up.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -39,6 +40,62 @@ impl Walk {
     }
 }
 
+/// Seconds between looks at messages that lay in todo at the start; also how long todo-proc may take from the
+/// removal of an envelope to telling about it.
+const LOOK_AGAIN: u64 = 60;
+
+/// Messages that were not loaded at the start because they lay in todo: todo-proc sorts them and says so.
+///
+/// It may be that nobody says so: the qmail-clean of an earlier run can still be about to remove the
+/// envelope of a message that has all its files. Who is out of todo for a while without a word is loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Unsorted {
+    /// When each was first seen to have left todo.
+    left: BTreeMap<MessageId, Option<u64>>,
+    next: u64,
+}
+
+impl Unsorted {
+    /// Leaves a message to todo-proc.
+    pub(crate) fn add(&mut self, id: MessageId, now: u64) {
+        self.left.insert(id, None);
+        self.next = now + LOOK_AGAIN;
+    }
+
+    /// todo-proc has told about it.
+    pub(crate) fn told(&mut self, id: MessageId) {
+        self.left.remove(&id);
+    }
+
+    /// When to look again, in seconds since 1970.
+    pub(crate) fn due(&self) -> Option<u64> {
+        (!self.left.is_empty()).then_some(self.next)
+    }
+
+    /// Those that nobody will tell about. `in_todo` looks whether one is still there; what cannot be told is
+    /// looked at again.
+    pub(crate) fn look(
+        &mut self,
+        now: u64,
+        mut in_todo: impl FnMut(MessageId) -> io::Result<bool>,
+    ) -> Vec<MessageId> {
+        self.next = now + LOOK_AGAIN;
+        let mut forgotten = Vec::new();
+        for (&id, since) in &mut self.left {
+            match in_todo(id) {
+                Ok(false) => {
+                    if now.saturating_sub(*since.get_or_insert(now)) >= LOOK_AGAIN {
+                        forgotten.push(id);
+                    }
+                }
+                Ok(true) | Err(_) => *since = None,
+            }
+        }
+        forgotten.iter().for_each(|id| self.told(*id));
+        forgotten
+    }
+}
+
 /// Is this message garbage: nobody sorted it, nobody is about to, and it has been so for `ossified` seconds?
 pub(crate) fn is_garbage(queue: &Queue, id: MessageId, ossified: u64, now: u64) -> io::Result<bool> {
     let meta = match std::fs::symlink_metadata(queue.path(Part::Mess, id)) {
@@ -59,6 +116,35 @@ pub(crate) fn is_garbage(queue: &Queue, id: MessageId, ossified: u64, now: u64) 
 mod tests {
     use super::*;
     use mta_queue::layout::Shape;
+
+    #[test]
+    fn a_message_that_left_todo_without_a_word_is_loaded_after_a_while() {
+        let ids: Vec<MessageId> = (1..=3).map(MessageId).collect();
+        let mut unsorted = Unsorted::default();
+        assert_eq!(unsorted.due(), None);
+        ids.iter().for_each(|&id| unsorted.add(id, 1000));
+        assert_eq!(unsorted.due(), Some(1060));
+        // 1 stays in todo, 2 is told about in time, 3 has left.
+        let stays = |id: MessageId| Ok(id == MessageId(1));
+        assert!(unsorted.look(1060, stays).is_empty());
+        unsorted.told(MessageId(2));
+        assert_eq!(unsorted.look(1120, stays), [MessageId(3)]);
+        assert!(unsorted.look(1180, stays).is_empty());
+        assert_eq!(unsorted.due(), Some(1240));
+        unsorted.told(MessageId(1));
+        assert_eq!(unsorted.due(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_counts_as_still_there() {
+        let mut unsorted = Unsorted::default();
+        unsorted.add(MessageId(1), 0);
+        let broken = |_| Err(io::Error::from(unix::Errno::EIO));
+        assert!(unsorted.look(60, |_| Ok(false)).is_empty());
+        assert!(unsorted.look(120, broken).is_empty());
+        assert!(unsorted.look(180, |_| Ok(false)).is_empty());
+        assert_eq!(unsorted.look(240, |_| Ok(false)), [MessageId(1)]);
+    }
 
     #[test]
     fn every_message_is_seen_once_in_slices() {
