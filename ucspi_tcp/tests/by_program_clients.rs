@@ -74,11 +74,18 @@ fn what_went_wrong_is_said_unless_told_not_to() {
     let closed = CLOSED;
     let said = |args: &[&str]| text(&run(kit.ours("tcpclient").args(args), b"").stderr);
     let both = said(&["127.0.0.1", closed, "true"]);
-    assert!(both.contains(&format!("tcpclient: warning: unable to connect to 127.0.0.1 port {closed}: ")));
-    assert!(
-        both.contains(&format!("tcpclient: fatal: unable to connect to 127.0.0.1 port {closed}\n")),
-        "{both}"
+    assert_eq!(both, "tcpclient: fatal: unable to connect to 127.0.0.1 port 1: connection refused\n");
+    std::fs::write(kit.path("hosts"), "127.0.0.1 x\n127.0.0.2 x\n").unwrap();
+    assert_eq!(
+        said(&["-e", "hosts", "x", closed, "true"]),
+        "tcpclient: warning: unable to connect to 127.0.0.1 port 1: connection refused\n\
+         tcpclient: fatal: unable to connect to 127.0.0.2 port 1: connection refused\n"
     );
+    for host in ["", "0", "[127.0.0.1]", "127.000.000.001", "[::1]"] {
+        let ip = if host == "[::1]" { "::1" } else { "127.0.0.1" };
+        let want = format!("tcpclient: fatal: unable to connect to {ip} port 1: connection refused\n");
+        assert_eq!(said(&[host, closed, "true"]), want, "{host}");
+    }
     assert_eq!(said(&["-q", "127.0.0.1", closed, "true"]), "");
     let connected = said(&["-vRHl0", "127.0.0.1", &server.port(), "true"]);
     assert_eq!(connected, format!("tcpclient: status: connected to 127.0.0.1 port {}\n", server.port()));

@@ -21,6 +21,12 @@ pub fn phrase(error: &io::Error) -> String {
         Some(Errno::EACCES) => "access denied",
         Some(Errno::ENXIO) => "device not configured",
         Some(Errno::EAGAIN) => "temporary failure",
+        Some(Errno::EPERM) => "permission denied",
+        Some(Errno::ELOOP) => "symbolic link loop",
+        Some(Errno::ECONNREFUSED) => "connection refused",
+        Some(Errno::EADDRNOTAVAIL) => "address not available",
+        Some(Errno::EADDRINUSE) => "address already used",
+        Some(Errno::ENETUNREACH) => "network unreachable",
         _ => return error.to_string(),
     };
     known.to_owned()

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use program::chain;
 use unix::clock::Deadline;
 use unix::dial;
 use unix::resolve::{self, Family};
@@ -56,7 +57,7 @@ impl Default for How {
     }
 }
 
-/// Connects. `tell` gets each address that did not work, and why.
+/// Connects. `tell` gets each address that did not work, and why, but for the last.
 ///
 /// # Errors
 /// In words: no such host or port, or nobody there.
@@ -69,7 +70,7 @@ pub fn connect(
         Target::Unix(path) => {
             return UnixStream::connect(path)
                 .map(OwnedFd::from)
-                .map_err(|e| format!("unable to connect to {}: {e}", path.display()));
+                .map_err(|e| format!("unable to connect to {}: {}", path.display(), chain::phrase(&e)));
         }
         Target::Tcp { host, port } => (host, port),
     };
@@ -82,32 +83,44 @@ pub fn connect(
     try_each(addresses, how.patience, &mut tell, |address, patience| {
         dial::tcp(address, how.from, Deadline::after(patience))
     })
-    .ok_or_else(|| format!("unable to connect to {} port {port}", host.escape_debug()))
+    .map_err(|(address, e)| format!("unable to connect to {}: {}", shown(address), chain::phrase(&e)))
 }
 
-/// Tries all, then once more, for longer, those that gave no answer at all.
+fn shown(address: SocketAddr) -> String {
+    format!("{} port {}", address.ip(), address.port())
+}
+
+/// Tries all, then once more, for longer, those that gave no answer at all. The last that did not work is the error.
 fn try_each<T>(
     mut addresses: Vec<SocketAddr>,
     patience: [Duration; 2],
     tell: &mut dyn FnMut(&str, &io::Error),
     mut attempt: impl FnMut(SocketAddr, Duration) -> io::Result<T>,
-) -> Option<T> {
+) -> Result<T, (SocketAddr, io::Error)> {
+    let mut failed: Option<(SocketAddr, io::Error)> = None;
     for (round, patience) in patience.into_iter().enumerate() {
         let mut silent = Vec::new();
         for &address in &addresses {
             match attempt(address, patience) {
-                Ok(connection) => return Some(connection),
+                Ok(connection) => return Ok(connection),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut && round == 0 => silent.push(address),
-                Err(e) => tell(&format!("{} port {}", address.ip(), address.port()), &e),
+                Err(e) => {
+                    if let Some((before, e)) = failed.replace((address, e)) {
+                        tell(&shown(before), &e);
+                    }
+                }
             }
         }
         addresses = silent;
     }
-    None
+    let nothing = || (SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), io::ErrorKind::TimedOut.into());
+    Err(failed.unwrap_or_else(nothing))
 }
 
 fn addresses(host: &str, how: &How) -> Result<Vec<SocketAddr>, String> {
-    if host == "0" {
+    // An address may stand in brackets.
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if matches!(host, "" | "0") {
         return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)]);
     }
     if let Some(path) = &how.hosts {
@@ -160,10 +173,10 @@ mod tests {
                 }
             },
         );
-        assert_eq!(found, Some(7));
+        assert_eq!(found.ok(), Some(7));
         let (one, two, three) = (address(1), address(2), address(3));
         assert_eq!(tried, [(one, 2), (two, 2), (three, 2), (one, 58), (three, 58)]);
-        assert_eq!(told, ["10.0.0.2 port 25 ConnectionRefused", "10.0.0.1 port 25 TimedOut"]);
+        assert_eq!(told, ["10.0.0.2 port 25 ConnectionRefused"]);
     }
 
     #[test]
