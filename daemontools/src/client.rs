@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::fifo;
-use crate::status::{BadRecord, Record};
+use crate::status::{BadRecord, LEN, Record};
 
 /// Is a supervise running on this state directory?
 ///
@@ -22,10 +22,10 @@ pub fn is_running(state: &Path) -> io::Result<bool> {
 pub fn record(state: &Path) -> io::Result<Record> {
     let path = state.join("status");
     let read = || -> io::Result<Result<Record, BadRecord>> {
-        let mut bytes = Vec::new();
-        // Nobody writes more; something without an end may be in its place.
-        File::open(&path)?.take(4096).read_to_end(&mut bytes)?;
-        Ok(Record::decode(&bytes))
+        // One call: nobody writes more, and something without an end may be in its place.
+        let mut bytes = [0; 2 * LEN];
+        let length = File::open(&path)?.read(&mut bytes)?;
+        Ok(Record::decode(&bytes[..length]))
     };
     // A writer that is not atomic may be in between; once more is enough.
     let answer = match read()? {

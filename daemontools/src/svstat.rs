@@ -61,19 +61,21 @@ enum Answer {
 
 fn look(dir: &Path, state: &Path) -> Answer {
     let cannot = |what: &str, e: &io::Error| Answer::CannotTell(format!("{what}: {}", chain::phrase(e)));
-    if let Err(e) = std::fs::metadata(dir) {
-        return cannot("unable to chdir", &e);
+    match client::is_running(state) {
+        Ok(true) => {}
+        Ok(false) => {
+            return match std::fs::metadata(dir) {
+                Ok(_) => Answer::NotRunning,
+                Err(e) => cannot("unable to chdir", &e),
+            };
+        }
+        Err(e) => return cannot("unable to open supervise/ok", &e),
     }
     let normally_up = match std::fs::metadata(dir.join("down")) {
         Ok(_) => false,
         Err(e) if e.kind() == io::ErrorKind::NotFound => true,
         Err(e) => return cannot("unable to stat down", &e),
     };
-    match client::is_running(state) {
-        Ok(true) => {}
-        Ok(false) => return Answer::NotRunning,
-        Err(e) => return cannot("unable to open supervise/ok", &e),
-    }
     match client::record(state) {
         Ok(record) => Answer::Supervised { record, normally_up, alive: record.pid.is_some_and(is_alive) },
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -346,6 +348,79 @@ mod tests {
             assert_eq!(original_line(&answer, now), original);
             assert_eq!(exit(&answer), Exit(code));
         }
+    }
+
+    fn down(change: impl Fn(&mut Record)) -> Answer {
+        let mut record = Record::down(Label::from_unix(Duration::from_secs(1000)), Want::Up);
+        record.supervise = Some(7);
+        change(&mut record);
+        Answer::Supervised { record, normally_up: true, alive: true }
+    }
+
+    #[test]
+    fn what_only_our_supervise_says() {
+        let rows = [
+            (down(|r| r.wait = Wait::ForService), "wait 1.000000005 seconds, normally up, want up spid 7", 6),
+            (down(|r| r.wait = Wait::ForLock), "wait 1.000000005 seconds, normally up, want up spid 7", 6),
+            (
+                down(|r| r.wait = Wait::Seconds(9)),
+                "wait 1.000000005 seconds, normally up, want up spid 7 remaining 9 seconds",
+                6,
+            ),
+            (
+                down(|r| (r.failed, r.want) = (true, Want::Down)),
+                "down 1.000000005 seconds, normally up, failed spid 7",
+                1,
+            ),
+            (
+                down(|r| (r.pid, r.readiness) = (Some(5), Readiness::Awaited)),
+                "up 1.000000005 seconds, not ready pid 5",
+                0,
+            ),
+            (down(|r| (r.pid, r.stopping) = (Some(5), true)), "up 1.000000005 seconds, stopping pid 5", 0),
+        ];
+        for (answer, text, code) in rows {
+            assert_eq!(line(&answer, Duration::new(1001, 5)), text);
+            assert_eq!(exit(&answer), Exit(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_fields_of_the_object() {
+        let now = Duration::from_secs(1009);
+        let nowhere = Path::new("/nonexistent");
+        let object = json(nowhere, nowhere, &down(|_| ()), now);
+        for field in [
+            "name",
+            "state",
+            "pid",
+            "spid",
+            "since",
+            "ready_since",
+            "want",
+            "paused",
+            "wait_for",
+            "remaining",
+            "restarts",
+            "last_exit",
+            "last_signal",
+        ] {
+            assert!(object.get(field).is_some(), "{field}");
+        }
+        let ready = Readiness::Since(Label::from_unix(Duration::from_secs(1002)));
+        let object = json(
+            nowhere,
+            nowhere,
+            &down(|r| {
+                (r.pid, r.readiness, r.restarts, r.last) = (Some(5), ready, 3, Some(Ending::Killed(9)))
+            }),
+            now,
+        );
+        assert_eq!((&object["state"], &object["ready_since"]), (&json!("up"), &json!(1002)));
+        assert_eq!((&object["restarts"], &object["last_signal"]), (&json!(3), &json!(9)));
+        assert_eq!((&object["last_exit"], &object["remaining"]), (&Value::Null, &Value::Null));
+        let object = json(nowhere, nowhere, &down(|r| r.wait = Wait::Seconds(4)), now);
+        assert_eq!((&object["state"], &object["remaining"]), (&json!("wait"), &json!(4)));
     }
 
     #[test]

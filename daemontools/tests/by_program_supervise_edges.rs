@@ -87,6 +87,16 @@ fn a_child_that_was_stopped_or_continued_is_only_reported() {
 }
 
 #[test]
+fn descriptors_that_supervise_was_started_with_are_not_for_the_service() {
+    let kit = Kit::new();
+    let dir = kit.service("a", "exec > fds; exec ls /proc/self/fd", None);
+    let mut shell = kit.command("/bin/sh".into());
+    let _supervise = Running::start(shell.args(["-c", "exec 7</dev/null 9>/dev/null; exec bin/supervise a"]));
+    let fds = wait_for("the descriptors", || Some(text(dir.join("fds"))).filter(|t| !t.is_empty()));
+    assert!(!fds.lines().any(|l| l == "7" || l == "9"), "{fds}");
+}
+
+#[test]
 fn run_may_go_and_come_back() {
     let kit = Kit::new();
     let dir = kit.service("a", SLEEP, None);

@@ -120,6 +120,9 @@ impl<'a> Driver<'a> {
         ];
         let signals = Signals::listen(&wanted).map_err(temporary("unable to catch signals"))?;
         unix::signals::forget_ignored().map_err(temporary("unable to catch signals"))?;
+        // What supervise was started with beyond the standard descriptors is not for the service. (An
+        // old kernel cannot do that; then it is.)
+        let _ = unix::fd::set_cloexec_from(3);
         let here = |_| (Exit::TEMPORARY, "unable to find out the current directory".to_owned());
         let started_in = std::env::current_dir().map_err(here)?;
         std::env::set_current_dir(&settings.dir)
@@ -195,6 +198,8 @@ impl<'a> Driver<'a> {
         while !self.exited {
             if let Err(e) = self.turn() {
                 self.warn(&format!("unable to wait for events: {e}"));
+                // Whatever it is, it is not over at once.
+                unix::wait::pause(RENEW_AFTER);
             }
         }
         Exit::OK

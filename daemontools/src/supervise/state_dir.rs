@@ -54,6 +54,8 @@ pub struct StateDir {
 
 /// Bytes at the start of `supervise/service` before the line of /proc/PID/stat: boot id and newline.
 pub const SERVICE_LINE_AT: i64 = 37;
+/// Longer than any line of /proc/PID/stat.
+const SERVICE_LINE_MAX: usize = 1024;
 /// The lock that is handed on to the service, so that whatever is left of it can be noticed.
 const SERVICE_LOCK: &str = "service-lock";
 /// The last deaths.
@@ -191,9 +193,11 @@ impl StateDir {
     /// # Errors
     /// Disk full.
     pub fn forget_service(&self) -> io::Result<()> {
-        self.service.set_len(0)?;
+        // Never shortened: on a disk that is full by now there is still room for the next line.
         let boot = process::boot_id().unwrap_or_default();
-        self.service.write_all_at(format!("{boot:36}\n").as_bytes(), 0)
+        let mut bytes = format!("{boot:36}\n").into_bytes();
+        bytes.resize(bytes.len() + SERVICE_LINE_MAX, b'\n');
+        self.service.write_all_at(&bytes, 0)
     }
 
     /// The lock for the next instance of the service; `Ok(None)` while a process of an earlier one has it.

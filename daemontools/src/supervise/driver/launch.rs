@@ -106,12 +106,16 @@ impl Driver<'_> {
             .args([self.known_as(), OsStr::new(why.text())])
             .env_exactly(environment.into_vec())
             .record(self.state.service.as_fd(), SERVICE_LINE_AT)?;
-        if let Some(number) = self.descriptor("lock-fd")
+        let lock_at = self.descriptor("lock-fd");
+        if let Some(number) = lock_at
             && let Some(lock) = &self.lock
         {
             launch = launch.descriptor(lock.as_fd(), number)?;
         }
         if let Some(number) = self.descriptor("notification-fd") {
+            if lock_at == Some(number) {
+                self.warn("files lock-fd and notification-fd name the same descriptor: no lock is handed on");
+            }
             let (read, write) = unix::fd::pipe()?;
             unix::fd::set_nonblocking(&read, true)?;
             launch = launch.descriptor(write.as_fd(), number)?;
