@@ -80,6 +80,7 @@ fn units_are_hardened() {
     let worst = [
         ("indimail-nssd.service", 5),
         ("indimail-inlookup.service", 8),
+        ("indimail-queue.service", 8),
         ("indimail-smtpd.service", 40),
         ("indimail-submission.service", 40),
         ("indimail-send.service", 42),

@@ -24,6 +24,8 @@ use super::{Settings, hooks, pid_file, relocated};
 
 /// Without inotify, and after a scan that failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Children that end in a row are one reason to read the directory, so many orphans cost little.
+const AFTER_CHILD: Duration = Duration::from_millis(100);
 /// Bytes of an orphan's command line in a message.
 const COMMAND_LINE: usize = 127;
 
@@ -196,7 +198,7 @@ impl<'a> Driver<'a> {
         let mut rescan = scan.is_some_and(Deadline::passed);
         if ready[0].read {
             rescan |= self.take_signals();
-            rescan |= self.reap()?;
+            self.reap()?;
         }
         if ready.get(1).is_some_and(|r| r.read)
             && let Some(watch) = &self.watch
@@ -239,18 +241,19 @@ impl<'a> Driver<'a> {
         rescan
     }
 
-    /// Takes all children that have ended, also those that are not ours. Should the directory be read again?
-    fn reap(&mut self) -> io::Result<bool> {
-        let mut any = false;
+    /// Takes all children that have ended, also those that are not ours.
+    fn reap(&mut self) -> io::Result<()> {
         loop {
             // An ended process still has its name until it is reaped.
             let next = if self.voice.verbose { unix::child::ended()? } else { None };
             let name = next.filter(|&pid| !self.is_ours(pid)).map(command_line);
             let Some((pid, ending)) = unix::child::reap()? else { break };
-            any = true;
             self.ended(pid, ending, name.as_deref());
+            if self.settings.scan_on_child && self.scanned {
+                self.next_scan = self.next_scan.into_iter().chain([Deadline::after(AFTER_CHILD)]).min();
+            }
         }
-        Ok(any && self.settings.scan_on_child)
+        Ok(())
     }
 
     fn is_ours(&self, pid: Pid) -> bool {
