@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use unix::Pid;
 
-use crate::fifo;
+use crate::client;
 use crate::state_path::Places;
 use crate::status::{Record, Wait, Want};
 use crate::svscan::pid_file;
@@ -168,17 +168,12 @@ pub(super) fn directories(scan_directory: &Path, complain: &mut dyn FnMut(String
 /// record as it is.
 pub(super) fn look(dir: &Path, places: &Places) -> io::Result<Option<Record>> {
     let state = places.of_client(dir);
-    match fifo::writer(&state.join("ok")) {
-        Ok(None) => return Ok(None),
+    match client::is_running(&state) {
+        Ok(false) => return Ok(None),
         Err(e) if e.kind() != io::ErrorKind::PermissionDenied => return Err(e),
         _ => {}
     }
-    let read = || fs::read(state.join("status"));
-    // A writer that is not atomic may be in between; once more is enough.
-    Record::decode(&read()?)
-        .or_else(|e| read().map_or(Err(e), |bytes| Record::decode(&bytes)))
-        .map(Some)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    client::record(&state).map(Some)
 }
 
 fn row(name: String, record: Option<Record>, down_file: bool) -> Row {

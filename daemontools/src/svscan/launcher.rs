@@ -13,7 +13,7 @@ use unix::child::Launch;
 use super::limits::OpenFiles;
 use super::machine::Role;
 use crate::state_path::Places;
-use crate::{envdir, fifo};
+use crate::{client, envdir, fifo};
 
 /// What a slot holds.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ impl Launcher {
     /// Does a supervise run there, whoever started it? Cannot tell counts as no: supervise itself will
     /// find out.
     pub(super) fn is_supervised(&self, service: &Service, role: Role) -> bool {
-        let ok = self.places.of_client(&directory(&service.name, role)).join("ok");
-        fifo::writer(&ok).is_ok_and(|writer| writer.is_some())
+        let state = self.places.of_client(&directory(&service.name, role));
+        client::is_running(&state).unwrap_or(false)
     }
 
     /// Writes a command to the control of a supervise; false when nobody reads there. That of a service that has been disabled meanwhile is
