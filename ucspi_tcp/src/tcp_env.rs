@@ -156,8 +156,16 @@ fn leads_back(name: &str, ip: IpAddr) -> bool {
 fn ident(peers: Peers, patience: Duration) -> Option<String> {
     let deadline = Deadline::after(patience);
     let (theirs, ours) = (peers.remote.port(), peers.local.port());
-    let server = SocketAddr::new(peers.remote.ip(), IDENT_PORT);
-    let mut stream = TcpStream::connect_timeout(&server, patience).ok()?;
+    let (near, far) = (peers.local.ip().to_canonical(), peers.remote.ip().to_canonical());
+    let mut server = peers.remote;
+    if far != server.ip() {
+        server.set_ip(far);
+    }
+    server.set_port(IDENT_PORT);
+    // The question is about a connection between these two addresses, so it has to come from ours.
+    let is_link_local = matches!(near, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let from = unix::dial::From { ip: Some(near).filter(|_| !is_link_local), port: 0 };
+    let mut stream = TcpStream::from(unix::dial::tcp(server, from, deadline).ok()?);
     stream.set_write_timeout(Some(patience)).ok()?;
     stream.write_all(format!("{theirs} , {ours}\r\n").as_bytes()).ok()?;
     let mut answer = Vec::new();

@@ -114,8 +114,10 @@ fn names_and_users_decide() {
     );
     let path = path.to_str().unwrap();
     let ident = std::net::TcpListener::bind("127.0.0.5:113").unwrap();
+    let (asked_from, from) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for stream in ident.incoming().flatten() {
+            asked_from.send(stream.peer_addr().unwrap().ip()).unwrap();
             let mut question = String::new();
             BufReader::new(&stream).read_line(&mut question).unwrap();
             let answer = format!("{}:USERID:UNIX:jane\r\n", question.trim_end());
@@ -127,6 +129,12 @@ fn names_and_users_decide() {
     assert_eq!(got.get("BY").map(String::as_str), Some("user and address"), "{got:?}");
     assert_eq!(got.get("TCPREMOTEINFO").map(String::as_str), Some("jane"));
     kit.wait_log("[127.0.0.5]jane:");
+    assert_eq!(from.recv().unwrap(), std::net::IpAddr::from([127, 0, 0, 1]));
+    // It is asked from the address that the client connected to.
+    let second = kit.server(&["-l", "0", "-x", path, "127.0.0.6", "0", "/usr/bin/env"]);
+    let got = variables(&read_all(second.connect_between("127.0.0.5", "127.0.0.6")));
+    assert_eq!(got.get("TCPREMOTEINFO").map(String::as_str), Some("jane"));
+    assert_eq!(from.recv().unwrap(), std::net::IpAddr::from([127, 0, 0, 6]));
     // 127.0.0.1 has the name localhost, and the name counts before the prefix that denies.
     let got = variables(&server.answer());
     assert_eq!(got.get("BY").map(String::as_str), Some("name"));

@@ -4,7 +4,7 @@ mod server;
 
 use server::*;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -57,6 +57,20 @@ fn passed_sockets_are_served() {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0));
     assert!(path.exists(), "the file belongs to who made the socket");
+}
+
+#[test]
+fn a_descriptor_that_was_opened_for_the_programs_reaches_them() {
+    let kit = Kit::new();
+    std::fs::write(kit.path("file"), "from nine\n").unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 9<file"]).arg(kit.path("tcpserver")).arg("-1");
+    command.args(args(&["127.0.0.1", "0", "/bin/sh", "-c", "cat <&9"])).current_dir(kit.path(""));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let server = Server { child, port: line.trim().parse().unwrap() };
+    assert_eq!(server.answer(), "from nine\n");
 }
 
 #[test]
@@ -193,7 +207,8 @@ fn programs_are_found_in_path_at_each_start() {
     make("one/prog", "one");
     assert_eq!(read_all(server.connect_from("127.0.0.2")), "one\n", "a rule that sets PATH");
     std::fs::remove_file(kit.path("two/prog")).unwrap();
+    assert_eq!(server.answer(), "one\n", "searched again");
+    std::fs::remove_file(kit.path("one/prog")).unwrap();
     assert_eq!(server.answer(), "");
     kit.wait_log("unable to run prog: ");
-    assert_eq!(server.answer(), "one\n", "searched again");
 }

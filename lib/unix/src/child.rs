@@ -155,24 +155,34 @@ pub fn run_beside(body: impl FnOnce() -> u8) -> io::Result<Pid> {
     unsafe { libc::_exit(code.map_or(101, i32::from)) }
 }
 
-/// Runs `body` in a copy of this process that has `connection` as descriptors 0 and 1, descriptor 2 as it
-/// is, and no other: what has to be done for one connection before its program starts. The code it returns
-/// is the child's exit code; 111 when the child cannot be set up, 101 when it panics.
+/// Runs `body` in a copy of this process that has `connection` as descriptors 0 and 1, descriptor 2 and those
+/// of `keep` (in order, above 2) as they are, and no other: what has to be done for one connection before its
+/// program starts. The code it returns is the child's exit code; 111 when the child cannot be set up, 101
+/// when it panics.
 ///
 /// `body` must not use or drop what holds another descriptor of this process: the copy has none of them.
 ///
 /// # Errors
 /// As [`run_in_copy`].
-pub fn run_with_connection(connection: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> io::Result<Pid> {
+pub fn run_with_connection(
+    connection: BorrowedFd<'_>,
+    keep: &[RawFd],
+    body: impl FnOnce() -> u8,
+) -> io::Result<Pid> {
     run_beside(|| {
-        // SAFETY: plain calls on numbers. What the parent holds above 2 is closed in the copy only, where
-        // no value that owns one is used again, by contract, or dropped, since `run_beside` ends by _exit.
-        let done = unsafe {
-            libc::dup2(connection.as_raw_fd(), 0) == 0
-                && libc::dup2(connection.as_raw_fd(), 1) == 1
-                && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0
+        // SAFETY: plain dup2; the numbers are the child's input and output by contract of this function.
+        let moved = unsafe {
+            libc::dup2(connection.as_raw_fd(), 0) == 0 && libc::dup2(connection.as_raw_fd(), 1) == 1
         };
-        if done && crate::signals::restore().is_ok() { body() } else { 111 }
+        let mut from = 3;
+        let closed = keep.iter().map(|&fd| fd.unsigned_abs()).chain([u32::MAX]).all(|next| {
+            let (first, last) = (from, if next == u32::MAX { next } else { next - 1 });
+            from = next.saturating_add(1);
+            // SAFETY: closed in the copy only, where no value that owns one is used again, by contract, or
+            // dropped, since `run_beside` ends by _exit.
+            first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
+        });
+        if moved && closed && crate::signals::restore().is_ok() { body() } else { 111 }
     })
 }
 

@@ -55,6 +55,23 @@ pub fn set_cloexec_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The numbers above 2, in order, that a program started from here would have as well: what this process
+/// inherited and nobody made close-on-exec.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn passed_on() -> io::Result<Vec<RawFd>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|n| n.parse::<RawFd>().ok());
+        // SAFETY: F_GETFD only looks; a number that is closed by now answers -1.
+        let stays = |fd: &RawFd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0;
+        all.extend(number.filter(stays));
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
 /// A close-on-exec duplicate at number `at_least` or above.
 ///
 /// # Errors
@@ -194,6 +211,15 @@ mod tests {
         let mut source = io::Cursor::new(vec![7u8; 10_000]);
         assert_eq!(read_to_end_limited(&mut source, 5).unwrap(), [7; 5]);
         assert_eq!(source.position(), 10_000);
+    }
+
+    #[test]
+    fn only_what_is_not_close_on_exec_is_passed_on() {
+        let (r, w) = pipe().unwrap();
+        set_cloexec(&r, false).unwrap();
+        let all = passed_on().unwrap();
+        assert!(all.contains(&r.as_raw_fd()) && !all.contains(&w.as_raw_fd()), "{all:?}");
+        assert!(all.iter().all(|&fd| fd > 2) && all.is_sorted());
     }
 
     #[test]

@@ -1,33 +1,23 @@
 //! What is done with one accepted connection.
 
-use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use program::Environment;
-use unix::Pid;
-use unix::child::{Launch, run_with_connection};
+use unix::child::run_with_connection;
 use unix::clock::Deadline;
 
 use super::book::{Book, Decision, max_per_ip, max_per_network};
-use super::copy::{Copy, limited};
+use super::copy::{Behind, Copy, limited};
 use super::listener::{Accepted, From, prepare};
-use super::peers::{Names, Peers, describe_unix};
+use super::peers::{Names, Peers};
 use super::pending::{Pending, Step};
 use super::serve::Server;
 use super::table::{Client, Connection, Limits};
-use crate::proxy::{Ends, Header};
+use crate::proxy::Ends;
 use crate::rules::{Verdict, Who};
-
-/// What the header of a proxy adds to a connection.
-struct Behind {
-    proxy: SocketAddr,
-    header: Header,
-}
 
 impl Server<'_, '_> {
     /// A connection has come.
@@ -124,71 +114,43 @@ impl Server<'_, '_> {
             self.log.step(&limited(&shown, reached));
             return;
         }
-        let mut environment = settings.environment.clone();
-        match (&peers, &accepted.from) {
-            (Some(peers), _) => peers.describe(settings.local_host.as_deref(), &mut environment),
-            (None, From::Unix(path)) => describe_unix(path, &mut environment),
-            (None, From::Tcp(..)) => {}
-        }
-        if let Some(behind) = &behind {
-            describe_proxy(behind, &mut environment);
-        }
-        if names.is_none() {
-            verdict.apply(&mut environment);
-        }
         let path = self.program.as_deref().filter(|_| !changes_path(&verdict));
         let asks = settings.lookups.any() && peers.is_some();
-        let started = if asks || self.secure.is_some() {
-            let copy = Copy {
-                settings,
-                secure: self.secure.as_deref(),
-                log: self.log,
-                rules: self.book.as_ref().map(Book::rules),
-                path,
-                peers,
-                client,
-                shown: &shown,
-                environment,
-                by_name: names.is_some(),
-                table: &self.table,
-                limits,
-            };
-            run_with_connection(accepted.socket.as_fd(), || copy.run())
-        } else {
-            self.launch(accepted, &environment, path)
+        let copy = Copy {
+            settings,
+            secure: self.secure.as_deref(),
+            log: self.log,
+            rules: self.book.as_ref().map(Book::rules),
+            path,
+            from: &accepted.from,
+            peers,
+            behind: behind.as_ref(),
+            client,
+            shown: &shown,
+            verdict: names.is_none().then_some(&verdict),
+            says_ok: asks || self.secure.is_some(),
+            table: &self.table,
+            limits,
         };
-        match started {
+        let says_ok = copy.says_ok;
+        // A copy, and not posix_spawn: that holds the server up until the program's file is mapped, and
+        // clients that come at the same time could not use another processor meanwhile.
+        match run_with_connection(accepted.socket.as_fd(), &self.passed_on, || copy.run()) {
             Ok(pid) => {
                 self.table.add(pid, Connection { client, shown: shown.clone(), since: Instant::now() });
                 self.status_line(&format!(" start, pid={pid}, IP {shown}"));
                 self.log.step(&format!("pid {pid} from {shown}"));
-                if !asks && self.secure.is_none() {
+                if !says_ok {
                     let local = settings.local_host.as_deref();
                     let ends = peers.map_or(shown, |p| p.shown(local, Names::default()));
                     self.log.step(&format!("ok {pid} {ends}:maxperip={}", limits.client));
                 }
             }
-            Err(e) => {
-                let program = settings.command.first().map_or(&b""[..], |c| c.as_bytes());
-                self.drop_it(&shown, &format!("unable to run {}: {e}", program.escape_ascii()));
-                // It may have moved.
-                self.find_program();
-            }
+            Err(e) => self.drop_it(&shown, &format!("unable to fork: {e}")),
         }
         if let Some(secure) = &mut self.secure {
             secure.refresh();
         }
-    }
-
-    fn launch(&self, accepted: &Accepted, environment: &Environment, path: Option<&Path>) -> io::Result<Pid> {
-        let (program, args) = self.settings.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        Launch::new(path.map_or(program.as_os_str(), Path::as_os_str))
-            .arg0(program)
-            .args(args)
-            .env_exactly(environment.to_vec())
-            .descriptor(accepted.socket.as_fd(), 0)?
-            .descriptor(accepted.socket.as_fd(), 1)?
-            .start()
     }
 
     /// By the client's own address, not by the network that it counts for.
@@ -216,21 +178,4 @@ impl Server<'_, '_> {
 
 fn changes_path(verdict: &Verdict) -> bool {
     verdict.changes.iter().any(|(name, _)| name == b"PATH")
-}
-
-fn describe_proxy(behind: &Behind, environment: &mut Environment) {
-    let text = |bytes: &[u8]| super::peers::safe(&String::from_utf8_lossy(bytes));
-    environment.set("TCPPROXYIP", behind.proxy.ip().to_canonical().to_string());
-    environment.set("TCPPROXYPORT", behind.proxy.port().to_string());
-    if let Some(authority) = &behind.header.authority {
-        environment.set("SSL_TLS_SNI", text(authority));
-    }
-    if let Some(tls) = &behind.header.tls {
-        environment.set("SSL_PROTOCOL", text(&tls.version));
-        environment.set("SSL_CIPHER", text(&tls.cipher));
-        environment.set("SSL_CLIENT_VERIFY", if tls.verified { "SUCCESS" } else { "NONE" });
-        if tls.verified {
-            environment.set("SSL_CLIENT_S_DN", format!("CN={}", text(&tls.common_name)));
-        }
-    }
 }

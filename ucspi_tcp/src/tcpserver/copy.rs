@@ -1,24 +1,35 @@
 //! What is done for one connection in a process of its own before the program takes it over: questions to
 //! the resolver and to the client's host, rules that need the answers, TLS.
 
+use std::ffi::OsStr;
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use program::Environment;
 use unix::child::Launch;
 
 use super::book::{Book, Decision, max_per_ip, max_per_network};
+use super::listener::From;
 use super::log::Log;
-use super::peers::{Names, Peers};
+use super::peers::{Names, Peers, describe_unix, safe};
 use super::secure::{Conversation, Secure};
 use super::settings::{Rules, Settings};
 use super::table::{Client, Limits, Reached, Table};
-use crate::rules::Who;
+use crate::proxy::Header;
+use crate::rules::{Verdict, Who};
 use crate::tcp_env;
 
 /// Exit code of a connection that a rule denies.
 const DENIED: u8 = 100;
 /// Exit code of a connection that cannot be served.
 const DROPPED: u8 = 111;
+
+/// What the header of a proxy adds to a connection.
+pub(super) struct Behind {
+    pub(super) proxy: SocketAddr,
+    pub(super) header: Header,
+}
 
 /// A connection, in its own process; descriptors 0 and 1 are the connection.
 pub(super) struct Copy<'a> {
@@ -27,12 +38,16 @@ pub(super) struct Copy<'a> {
     pub(super) log: Log,
     pub(super) rules: Option<&'a Rules>,
     pub(super) path: Option<&'a Path>,
+    pub(super) from: &'a From,
     pub(super) peers: Option<Peers>,
     pub(super) client: Client,
     pub(super) shown: &'a str,
-    pub(super) environment: Environment,
-    /// Rules were not asked yet.
-    pub(super) by_name: bool,
+    /// What a proxy says about the client.
+    pub(super) behind: Option<&'a Behind>,
+    /// What the rules say; `None`: they are to be asked when the client's name is known.
+    pub(super) verdict: Option<&'a Verdict>,
+    /// Is the line for an accepted connection still to be written?
+    pub(super) says_ok: bool,
     /// All connections when this one was accepted.
     pub(super) table: &'a Table,
     pub(super) limits: Limits,
@@ -41,39 +56,56 @@ pub(super) struct Copy<'a> {
 impl Copy<'_> {
     /// Becomes the program, or returns the exit code.
     pub(super) fn run(mut self) -> u8 {
-        let pid = std::process::id();
+        let mut environment = self.describe();
         if let Some(peers) = self.peers
             && self.settings.lookups.any()
         {
-            tcp_env::ask(peers, self.settings.lookups, &mut self.environment);
+            tcp_env::ask(peers, self.settings.lookups, &mut environment);
         }
-        let text = |name| self.environment.get(name).and_then(|v| v.to_str()).map(str::to_owned);
+        let text = |name| environment.get(name).and_then(|v| v.to_str()).map(str::to_owned);
         let (host, info) = (text("TCPREMOTEHOST"), text("TCPREMOTEINFO"));
         let local = self.settings.local_host.clone().or_else(|| text("TCPLOCALHOST"));
         let names = Names { host: host.as_deref(), info: info.as_deref() };
         let ends = self.peers.map_or_else(|| self.shown.to_owned(), |p| p.shown(local.as_deref(), names));
-        if self.by_name
-            && let Err(code) = self.follow_rules(names, &ends)
-        {
-            return code;
+        match self.verdict {
+            Some(verdict) => verdict.apply(&mut environment),
+            None => match self.follow_rules(names, &ends) {
+                Ok(verdict) => verdict.apply(&mut environment),
+                Err(code) => return code,
+            },
         }
-        self.log.step(&format!("ok {pid} {ends}:maxperip={}", self.limits.client));
+        if self.says_ok {
+            self.log.step(&format!("ok {} {ends}:maxperip={}", std::process::id(), self.limits.client));
+        }
         match self.secure {
             Some(secure) => secure.serve(Conversation {
                 command: &self.settings.command,
                 path: self.path,
-                environment: self.environment,
+                environment,
                 banner: self.settings.banner.as_deref(),
                 log: self.log,
                 shown: self.shown,
             }),
-            None => self.become_program(),
+            None => self.become_program(&environment),
         }
     }
 
+    fn describe(&self) -> Environment {
+        let mut environment = self.settings.environment.clone();
+        match (&self.peers, self.from) {
+            (Some(peers), _) => peers.describe(self.settings.local_host.as_deref(), &mut environment),
+            (None, From::Unix(path)) => describe_unix(path, &mut environment),
+            (None, From::Tcp(..)) => {}
+        }
+        if let Some(behind) = self.behind {
+            describe_proxy(behind, &mut environment);
+        }
+        environment
+    }
+
     /// The rules of this moment, now that the client's name and user are known.
-    fn follow_rules(&mut self, names: Names<'_>, ends: &str) -> Result<(), u8> {
-        let Some(rules) = self.rules.cloned() else { return Ok(()) };
+    fn follow_rules(&mut self, names: Names<'_>, ends: &str) -> Result<Verdict, u8> {
+        let Some(rules) = self.rules.cloned() else { return Ok(Verdict::default()) };
         let who =
             Who { ip: self.peers.map(|p| p.remote.ip().to_canonical()), host: names.host, info: names.info };
         let verdict = match Book::open(rules, false).decide(who, self.log) {
@@ -96,17 +128,22 @@ impl Copy<'_> {
             self.log.step(&limited(self.shown, reached));
             return Err(DROPPED);
         }
-        verdict.apply(&mut self.environment);
-        Ok(())
+        Ok(verdict)
     }
 
-    fn become_program(&self) -> u8 {
+    fn become_program(&self, environment: &Environment) -> u8 {
         let Some((program, args)) = self.settings.command.split_first() else { return DROPPED };
-        let file = self.path.map_or(program.as_os_str(), Path::as_os_str);
-        let error =
-            Launch::new(file).arg0(program).args(args).env_exactly(self.environment.to_vec()).replace();
+        let become_file = |file: &OsStr| {
+            Launch::new(file).arg0(program).args(args).env_exactly(environment.to_vec()).replace()
+        };
+        let mut error = self.path.map(|path| become_file(path.as_os_str()));
+        // It is not where it was found: searched for again.
+        if error.as_ref().is_none_or(|e| e.kind() == io::ErrorKind::NotFound) {
+            error = Some(become_file(program));
+        }
+        let why = error.map_or_else(String::new, |e| e.to_string());
         self.log.error(&format!(
-            "dropping connection from {}: unable to run {}: {error}",
+            "dropping connection from {}: unable to run {}: {why}",
             self.shown,
             program.as_encoded_bytes().escape_ascii()
         ));
@@ -119,5 +156,22 @@ pub(super) fn limited(shown: &str, reached: Reached) -> String {
     match reached {
         Reached::Client(limit) => format!("end {shown} perIPlimit {limit}"),
         Reached::Network(network, limit) => format!("end {shown} perNetLimit {limit} {network}"),
+    }
+}
+
+fn describe_proxy(behind: &Behind, environment: &mut Environment) {
+    let text = |bytes: &[u8]| safe(&String::from_utf8_lossy(bytes));
+    environment.set("TCPPROXYIP", behind.proxy.ip().to_canonical().to_string());
+    environment.set("TCPPROXYPORT", behind.proxy.port().to_string());
+    if let Some(authority) = &behind.header.authority {
+        environment.set("SSL_TLS_SNI", text(authority));
+    }
+    if let Some(tls) = &behind.header.tls {
+        environment.set("SSL_PROTOCOL", text(&tls.version));
+        environment.set("SSL_CIPHER", text(&tls.cipher));
+        environment.set("SSL_CLIENT_VERIFY", if tls.verified { "SUCCESS" } else { "NONE" });
+        if tls.verified {
+            environment.set("SSL_CLIENT_S_DN", format!("CN={}", text(&tls.common_name)));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -65,6 +65,8 @@ pub(super) struct Server<'a, 's> {
     pub(super) counts: Counts,
     /// The program's file, when its name has no slash.
     pub(super) program: Option<PathBuf>,
+    /// Descriptors that we were started with and programs get as well.
+    pub(super) passed_on: Vec<RawFd>,
     signals: Signals,
     listeners: Vec<Listener>,
     status: Option<UnixListener>,
@@ -85,6 +87,9 @@ impl<'a, 's> Server<'a, 's> {
         let pid_file = settings.pid_file.as_deref().map(single_instance).transpose()?;
         let listeners = listen(settings)?;
         let status = settings.status.as_deref().map(|path| open_status(path, settings)).transpose()?;
+        // All that is open by now and ours is close-on-exec.
+        let passed_on =
+            unix::fd::passed_on().map_err(|e| format!("unable to list descriptors in /proc: {e}"))?;
         if let Some(id) = &settings.identity {
             unix::privilege::become_user(id.uid, id.gid, &id.groups)
                 .map_err(|e| format!("unable to become the user of -u, -g or -U: {e}"))?;
@@ -120,6 +125,7 @@ impl<'a, 's> Server<'a, 's> {
             pending: Vec::new(),
             counts: Counts::default(),
             program: None,
+            passed_on,
             signals,
             listeners,
             status,

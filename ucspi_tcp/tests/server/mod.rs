@@ -95,12 +95,17 @@ impl Server {
 
     /// From another address of this host.
     pub(crate) fn connect_from(&self, from: &str) -> TcpStream {
+        self.connect_between(from, "127.0.0.1")
+    }
+
+    /// From one address of this host to another one.
+    pub(crate) fn connect_between(&self, from: &str, to: &str) -> TcpStream {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
         let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         let address =
             |ip: &str, port| SockaddrIn::from(std::net::SocketAddrV4::new(ip.parse().unwrap(), port));
         bind(fd.as_raw_fd(), &address(from, 0)).unwrap();
-        connect(fd.as_raw_fd(), &address("127.0.0.1", self.port)).unwrap();
+        connect(fd.as_raw_fd(), &address(to, self.port)).unwrap();
         let stream = TcpStream::from(fd);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
