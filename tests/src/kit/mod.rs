@@ -3,11 +3,13 @@
 mod children;
 mod etc;
 mod mariadb;
+mod source;
 mod waits;
 
 pub use children::{Output, Running, run, run_with_input};
 pub use etc::Etc;
 pub use mariadb::MariaDb;
+pub use source::debian_source;
 pub use waits::{free_port, until, until_some};
 
 use std::os::unix::fs::PermissionsExt;
