@@ -1,5 +1,5 @@
-//! The regression tests of the original ucspi-tcp, fetched as Debian's source package and run unchanged against our
-//! programs. Where we answer otherwise on purpose, `tests/data/ucspi-rts.differences` says so, line by line and with
+//! The regression tests of the original ucspi-tcp and those of its Debian package, fetched as its source package and
+//! run unchanged against our programs. Where we answer otherwise on purpose, `tests/data/ucspi-rts.differences` says so, line by line and with
 //! the reason; nothing else may differ.
 
 use std::os::unix::fs::symlink;
@@ -84,4 +84,23 @@ fn the_originals_regression_tests_of_ucspi_tcp_differ_only_where_intended() {
     let found: Vec<_> = diff.stdout.lines().skip(2).filter(|l| !l.starts_with("@@")).collect();
     let intended: Vec<_> = DIFFERENCES.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
     assert_eq!(found, intended, "differences from the original:\n{}", diff.stdout);
+}
+
+#[test]
+fn debians_own_tests_of_ucspi_tcp_pass() {
+    let dir = root();
+    let source = debian_source("ucspi-tcp", dir.path());
+    // They look for tcpcat only where it is installed: there, for them alone, are our programs.
+    let script = "ip link set lo up && cd \"$1\" && \
+        for p in tcpserver tcpclient tcpcat; do mount --bind \"$2\" /usr/bin/$p || exit 9; done && \
+        exec env PYTHONPATH=debian/tests/python \
+        /usr/bin/python3 -B -u -m ucspi_tcp_test -d /usr/bin -p tcp -i \"$3\"";
+    let executable = stage().join("usr/libexec/indimail/ucspi-tcp");
+    for family in ["4", "6"] {
+        let done = run(Command::new("unshare")
+            .args(["-n", "-m", "sh", "-c", script, "tests"])
+            .args([&source, &executable])
+            .arg(family));
+        assert!(done.code == 0 && done.stdout.contains("The tests for tcp passed"), "IPv{family}: {done:?}");
+    }
 }
