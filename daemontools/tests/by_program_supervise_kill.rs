@@ -155,3 +155,64 @@ fn killed_at_every_change_while_the_service_has_a_lock_and_a_socket() {
     ];
     assert!(kill_at_every(&calls, true) > 30);
 }
+
+/// Calls that may fail once at any time, each with an error that it has in real life.
+const FAILURES: [(&str, &str); 12] = [
+    ("openat", "EMFILE"),
+    ("openat", "EACCES"),
+    ("read", "EIO"),
+    ("pwrite64", "ENOSPC"),
+    ("write", "EAGAIN"),
+    ("mkdir", "ENOSPC"),
+    ("mknodat,mknod", "ENOSPC"),
+    ("flock", "ENOLCK"),
+    ("statx,newfstatat", "EACCES"),
+    ("poll,ppoll", "ENOMEM"),
+    ("pidfd_open", "EMFILE"),
+    ("fcntl", "EMFILE"),
+];
+
+#[test]
+fn one_failing_call_is_said_at_the_start_or_survived() {
+    let kit = Kit::new();
+    let dir = kit.service("a", "echo $$ >> pids; exec sleep 1000", None);
+    fs::write(dir.join("backoff"), "1 1 1\n").unwrap();
+    fs::write(dir.join("notify-socket"), "").unwrap();
+    fs::write(dir.join("lock-fd"), "9\n").unwrap();
+    let state = dir.join("supervise");
+    let (mut said, mut survived) = (0, 0);
+    for (call, error) in FAILURES {
+        for nth in 1.. {
+            let at = format!("{call} {error} {nth}");
+            let trace = kit.path("trace");
+            let mut command = kit.command("/usr/bin/strace".into());
+            command.arg("-qq").arg("-o").arg(&trace);
+            command.args(["-e", &format!("inject={call}:error={error}:when={nth}")]);
+            let err = fs::File::create(kit.path("err")).unwrap();
+            command.arg(kit.path("bin/supervise")).arg("a").stderr(err);
+            let mut supervise = Running::start(&mut command);
+            let complete = live(&mut supervise, &state);
+            let code = supervise.wait();
+            let injected = text(&trace).contains("(INJECTED)");
+            assert_eq!(instances(&dir), [0; 0], "{at}: nothing is left running");
+            let err = text(kit.path("err"));
+            if complete {
+                survived += 1;
+            } else {
+                // 127: the dynamic loader was hit, which is before anything of ours.
+                assert!(matches!(code, Some(100 | 111 | 127)), "{at}: {code:?}: {err}");
+                assert!(!err.is_empty(), "{at}: something is said");
+                said += 1;
+            }
+            let _ = fs::remove_file(dir.join("pids"));
+            if nth % 2 == 0 {
+                let _ = fs::remove_dir_all(&state);
+            }
+            if !injected {
+                break;
+            }
+        }
+    }
+    println!("{said} ended it at the start, {survived} did not matter");
+    assert!(said > 20 && survived > 50, "{said} {survived}");
+}

@@ -37,6 +37,8 @@ use service::Service;
 
 /// What is read from the control FIFO in one turn.
 const CONTROL_BATCH: usize = 512;
+/// A status that could not be written must not stay wrong.
+const REWRITE_AFTER: Duration = Duration::from_secs(1);
 /// A directory that somebody is removing is made again when that is likely to be over.
 const RENEW_AFTER: Duration = Duration::from_millis(100);
 /// When it cannot be made again.
@@ -90,6 +92,8 @@ struct Driver<'a> {
     lock: Option<File>,
     lock_reported: Option<Instant>,
     cycle_reported: bool,
+    /// When a status that could not be written is written again.
+    rewrite_at: Option<Instant>,
     /// When the state directory is made again.
     renew_at: Option<Instant>,
     started: Instant,
@@ -173,6 +177,7 @@ impl<'a> Driver<'a> {
             lock: None,
             lock_reported: None,
             cycle_reported: false,
+            rewrite_at: None,
             renew_at: None,
             started: Instant::now(),
             exited: false,
@@ -227,8 +232,9 @@ impl<'a> Driver<'a> {
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) -> io::Result<()> {
         let machine = self.machine.deadline().map(|at| at.saturating_sub(self.started.elapsed()));
-        let renewal = self.renew_at.map(|at| at.saturating_duration_since(Instant::now()));
-        let deadline = machine.into_iter().chain(renewal).min().map(Deadline::after);
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let (rewrite, renewal) = (self.rewrite_at.map(left), self.renew_at.map(left));
+        let deadline = [machine, rewrite, renewal].into_iter().flatten().min().map(Deadline::after);
         let ready = {
             let mut sources = vec![Source::Signals, Source::Control];
             let mut fds =
@@ -285,6 +291,9 @@ impl<'a> Driver<'a> {
             self.others = None;
         }
         self.look_after_state();
+        if self.rewrite_at.is_some_and(|at| at <= Instant::now()) {
+            self.publish(Since::Before);
+        }
         Ok(())
     }
 
@@ -375,8 +384,14 @@ impl<'a> Driver<'a> {
             Since::Now => self.since = self.labels.label(unix::clock::since_epoch()),
             Since::ReadyNow => self.ready_since = self.labels.label(unix::clock::since_epoch()),
         }
-        if let Err(e) = self.state.publish(&self.record()) {
-            self.warn(&format!("unable to write {}/status: {e}", self.place.state.display()));
+        match self.state.publish(&self.record()) {
+            Ok(()) => self.rewrite_at = None,
+            Err(e) => {
+                if self.rewrite_at.is_none() {
+                    self.warn(&format!("unable to write {}/status: {e}", self.place.state.display()));
+                }
+                self.rewrite_at = Some(Instant::now() + REWRITE_AFTER);
+            }
         }
     }
 

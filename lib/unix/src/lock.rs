@@ -1,19 +1,26 @@
 //! Whole-file locks, flock(2): released when the descriptor closes, whoever dies.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::clock::Deadline;
 
 /// A lock, exclusive unless made by [`Lock::try_shared`]; dropping it gives it up.
 #[derive(Debug)]
-pub struct Lock(Flock<File>);
+pub struct Lock(File);
+
+/// Given up also when a child that is about to become another program still has the descriptor.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // When that fails, closing it is what is left.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     /// Opens (or creates with `mode`) the file and locks it at once; `Ok(None)` when another holds it.
@@ -21,7 +28,7 @@ impl Lock {
     /// # Errors
     /// Opening or locking failed for another reason.
     pub fn try_exclusive(path: &Path, mode: u32) -> io::Result<Option<Self>> {
-        Self::take(open(path, mode)?, FlockArg::LockExclusiveNonblock)
+        Self::take(open(path, mode)?)
     }
 
     /// As [`Lock::try_exclusive`], trying again until `patience` is over.
@@ -47,7 +54,13 @@ impl Lock {
     /// # Errors
     /// flock(2) errors.
     pub fn exclusive(file: File) -> io::Result<Self> {
-        Self::take(file, FlockArg::LockExclusive)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        loop {
+            match file.lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Locks an open file, trying until `patience` is over; `Ok(None)` when another holds it.
@@ -56,19 +69,13 @@ impl Lock {
     /// flock(2) errors.
     pub fn within(file: File, patience: Duration) -> io::Result<Option<Self>> {
         let deadline = Deadline::after(patience);
-        let mut file = file;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Some(Self(lock))),
-                Err((f, Errno::EAGAIN)) if !deadline.passed() => {
-                    file = f;
-                    std::thread::sleep(Duration::from_millis(5).min(deadline.left()));
-                }
-                Err((_, Errno::EAGAIN)) => return Ok(None),
-                Err((f, Errno::EINTR)) => file = f,
-                Err((_, e)) => return Err(e.into()),
+        while !try_lock(&file)? {
+            if deadline.passed() {
+                return Ok(None);
             }
+            std::thread::sleep(Duration::from_millis(5).min(deadline.left()));
         }
+        Ok(Some(Self(file)))
     }
 
     /// Takes a shared lock on an open file; `Ok(None)` when another holds it for itself.
@@ -76,7 +83,7 @@ impl Lock {
     /// # Errors
     /// flock(2) errors.
     pub fn try_shared(file: File) -> io::Result<Option<Self>> {
-        Self::take(file, FlockArg::LockSharedNonblock)
+        Ok(tried(|| file.try_lock_shared())?.then_some(Self(file)))
     }
 
     /// The locked file.
@@ -85,15 +92,22 @@ impl Lock {
         &self.0
     }
 
-    fn take(file: File, how: FlockArg) -> io::Result<Option<Self>> {
-        let mut file = file;
-        loop {
-            match Flock::lock(file, how) {
-                Ok(lock) => return Ok(Some(Self(lock))),
-                Err((_, Errno::EAGAIN)) => return Ok(None),
-                Err((f, Errno::EINTR)) => file = f,
-                Err((_, e)) => return Err(e.into()),
-            }
+    fn take(file: File) -> io::Result<Option<Self>> {
+        Ok(try_lock(&file)?.then_some(Self(file)))
+    }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    tried(|| file.try_lock())
+}
+
+fn tried(lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<bool> {
+    loop {
+        match lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => return Err(e),
         }
     }
 }
