@@ -108,12 +108,14 @@ fn a_replaced_database_counts_at_once() {
 fn names_and_users_decide() {
     assert!(nix::unistd::geteuid().is_root(), "this test needs root: it listens on port 113");
     let kit = Kit::new();
-    let path = kit.rules(
-        "jane@127.0.0.5:allow,BY=\"user and address\"\nevil@=localhost:deny\n=localhost:allow,BY=\"name\"\n\
-         127.:deny\n",
-    );
+    // Port 113 is everybody's; the address is of this process alone.
+    let [.., b, c] = std::process::id().to_be_bytes();
+    let me = std::net::Ipv4Addr::new(127, 113, b, c).to_string();
+    let path = kit.rules(&format!(
+        "jane@{me}:allow,BY=\"user and address\"\nevil@=localhost:deny\n=localhost:allow,BY=\"name\"\n127.:deny\n"
+    ));
     let path = path.to_str().unwrap();
-    let ident = std::net::TcpListener::bind("127.0.0.5:113").unwrap();
+    let ident = std::net::TcpListener::bind((me.as_str(), 113)).unwrap();
     let (asked_from, from) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for stream in ident.incoming().flatten() {
@@ -125,14 +127,14 @@ fn names_and_users_decide() {
         }
     });
     let server = kit.server(&["-l", "0", "-x", path, "127.0.0.1", "0", "/usr/bin/env"]);
-    let got = variables(&read_all(server.connect_from("127.0.0.5")));
+    let got = variables(&read_all(server.connect_from(&me)));
     assert_eq!(got.get("BY").map(String::as_str), Some("user and address"), "{got:?}");
     assert_eq!(got.get("TCPREMOTEINFO").map(String::as_str), Some("jane"));
-    kit.wait_log("[127.0.0.5]jane:");
+    kit.wait_log(&format!("[{me}]jane:"));
     assert_eq!(from.recv().unwrap(), std::net::IpAddr::from([127, 0, 0, 1]));
     // It is asked from the address that the client connected to.
     let second = kit.server(&["-l", "0", "-x", path, "127.0.0.6", "0", "/usr/bin/env"]);
-    let got = variables(&read_all(second.connect_between("127.0.0.5", "127.0.0.6")));
+    let got = variables(&read_all(second.connect_between(&me, "127.0.0.6")));
     assert_eq!(got.get("TCPREMOTEINFO").map(String::as_str), Some("jane"));
     assert_eq!(from.recv().unwrap(), std::net::IpAddr::from([127, 0, 0, 6]));
     // 127.0.0.1 has the name localhost, and the name counts before the prefix that denies.

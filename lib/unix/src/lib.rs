@@ -17,6 +17,7 @@
 //! - [`dial`]: TCP connections made with a deadline;
 //! - [`wait`]: `poll` with deadlines;
 //! - [`child`]: fork, exec and what became of the child;
+//! - [`image`]: a program prepared once and become many times;
 //! - [`process`]: processes that are not our children;
 //! - [`lock`]: whole-file locks;
 //! - [`notify`]: telling a service manager that we are ready;
@@ -38,6 +39,7 @@ pub mod fd;
 pub mod guest;
 pub mod host;
 pub mod ids;
+pub mod image;
 pub mod lock;
 pub mod mail_users;
 pub mod name_service;

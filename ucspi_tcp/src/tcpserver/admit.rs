@@ -122,6 +122,7 @@ impl Server<'_, '_> {
             log: self.log,
             rules: self.book.as_ref().map(Book::rules),
             path,
+            image: &self.image,
             from: &accepted.from,
             peers,
             behind: behind.as_ref(),

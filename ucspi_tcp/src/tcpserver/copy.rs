@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use program::Environment;
 use unix::child::Launch;
+use unix::image::{Changes, Image};
 
 use super::book::{Book, Decision, max_per_ip, max_per_network};
 use super::listener::From;
@@ -38,6 +40,7 @@ pub(super) struct Copy<'a> {
     pub(super) log: Log,
     pub(super) rules: Option<&'a Rules>,
     pub(super) path: Option<&'a Path>,
+    pub(super) image: &'a Image,
     pub(super) from: &'a From,
     pub(super) peers: Option<Peers>,
     pub(super) client: Client,
@@ -56,7 +59,13 @@ pub(super) struct Copy<'a> {
 impl Copy<'_> {
     /// Becomes the program, or returns the exit code.
     pub(super) fn run(mut self) -> u8 {
-        let mut environment = self.describe();
+        if let Some(verdict) = self.verdict
+            && !self.says_ok
+        {
+            self.become_program_at_once(verdict);
+        }
+        let mut environment = self.settings.environment.clone();
+        self.describe(&mut environment);
         if let Some(peers) = self.peers
             && self.settings.lookups.any()
         {
@@ -90,17 +99,30 @@ impl Copy<'_> {
         }
     }
 
-    fn describe(&self) -> Environment {
-        let mut environment = self.settings.environment.clone();
+    fn describe(&self, environment: &mut Environment) {
         match (&self.peers, self.from) {
-            (Some(peers), _) => peers.describe(self.settings.local_host.as_deref(), &mut environment),
-            (None, From::Unix(path)) => describe_unix(path, &mut environment),
+            (Some(peers), _) => peers.describe(self.settings.local_host.as_deref(), environment),
+            (None, From::Unix(path)) => describe_unix(path, environment),
             (None, From::Tcp(..)) => {}
         }
         if let Some(behind) = self.behind {
-            describe_proxy(behind, &mut environment);
+            describe_proxy(behind, environment);
         }
-        environment
+    }
+
+    /// Nothing has to be asked: only what is about this connection is added to what was prepared. Returns when
+    /// the program's file cannot be started like this; the long way finds out why.
+    fn become_program_at_once(&self, verdict: &Verdict) {
+        let named = self.settings.command.first().map(Path::new);
+        let Some(file) = self.path.or(named.filter(|p| p.as_os_str().as_bytes().contains(&b'/'))) else {
+            return;
+        };
+        let mut own = Environment::default();
+        self.describe(&mut own);
+        let mut changes: Changes =
+            own.iter().map(|(n, v)| (n.as_bytes().to_vec(), Some(v.as_bytes().to_vec()))).collect();
+        changes.extend(verdict.changes.iter().cloned());
+        let _ = self.image.replace(file, &changes);
     }
 
     /// The rules of this moment, now that the client's name and user are known.

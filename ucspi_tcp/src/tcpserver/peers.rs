@@ -124,7 +124,8 @@ pub fn describe_unix_client(path: &std::path::Path, environment: &mut Environmen
     environment.set("UNIXREMOTEPATH", path.as_os_str());
 }
 
-fn forget(environment: &mut Environment) {
+/// Removes what describes a connection.
+pub fn forget(environment: &mut Environment) {
     VARIABLES.iter().for_each(|name| environment.remove(name));
 }
 

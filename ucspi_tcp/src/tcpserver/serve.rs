@@ -1,5 +1,6 @@
 //! The loop: accept, start, reap, and the signals.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -13,6 +14,7 @@ use program::Exit;
 use unix::Signal;
 use unix::child::Ending;
 use unix::clock::Deadline;
+use unix::image::Image;
 use unix::signals::Signals;
 use unix::wait::Interest;
 
@@ -20,7 +22,7 @@ use super::book::Book;
 use super::from_table::FromTable;
 use super::listener::Listener;
 use super::log::Log;
-use super::peers::safe;
+use super::peers::{forget, safe};
 use super::pending::Pending;
 use super::secure::Secure;
 use super::settings::{Address, Rules, Settings};
@@ -65,6 +67,8 @@ pub(super) struct Server<'a, 's> {
     pub(super) counts: Counts,
     /// The program's file, when its name has no slash.
     pub(super) program: Option<PathBuf>,
+    /// The program with its arguments and the variables that are the same for all connections.
+    pub(super) image: Image,
     /// Descriptors that we were started with and programs get as well.
     pub(super) passed_on: Vec<RawFd>,
     signals: Signals,
@@ -115,6 +119,11 @@ impl<'a, 's> Server<'a, 's> {
         for problem in note.into_iter().chain(book.as_ref().and_then(Book::problem)) {
             log.error(&problem);
         }
+        // Variables of a connection that an outer server has left are in nobody's way then.
+        let mut common = settings.environment.clone();
+        forget(&mut common);
+        let image = Image::new(settings.command.iter().map(OsString::as_os_str), common.iter())
+            .map_err(|e| format!("the program cannot be started with these arguments: {e}"))?;
         let mut server = Self {
             settings,
             secure,
@@ -126,6 +135,7 @@ impl<'a, 's> Server<'a, 's> {
             counts: Counts::default(),
             program: None,
             passed_on,
+            image,
             signals,
             listeners,
             status,
