@@ -53,6 +53,13 @@ impl LocalIds {
         self.user_names.contains(&name.to_ascii_lowercase())
     }
 
+    /// Has a local user an address in this domain for a name?
+    #[must_use]
+    pub fn has_user_in(&self, domain: &[u8]) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        self.user_names.iter().any(|name| name.split(|&b| b == b'@').nth(1) == Some(&domain))
+    }
+
     /// Is it the name of a local group, in any case?
     #[must_use]
     pub fn has_group_named(&self, name: &[u8]) -> bool {
@@ -108,6 +115,7 @@ mod tests {
         let ids =
             LocalIds::parse(b"Ann@Example.org:x:1000:1000::/:/bin/sh\n", b"qmail:x:556:\nStaff:x:50:\n");
         assert!(ids.has_user_named(b"ann@example.org") && !ids.has_user_named(b"bob@example.org"));
+        assert!(ids.has_user_in(b"Example.org") && !ids.has_user_in(b"example"));
         assert!(ids.has_group_named(b"staff") && ids.has_group_named(b"qmail") && !ids.has_group_named(b""));
     }
 

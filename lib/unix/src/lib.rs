@@ -9,6 +9,7 @@
 //! - [`ids`]: users and groups by name, one at a time, never by walking the password database;
 //! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`name_service`]: daemons that must not ask themselves;
+//! - [`map`]: files that processes share as memory;
 //! - [`guest`]: what modules owe the process they are loaded into;
 //! - [`privilege`]: giving up root, for good or for the files of somebody else;
 //! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
@@ -42,6 +43,7 @@ pub mod ids;
 pub mod image;
 pub mod lock;
 pub mod mail_users;
+pub mod map;
 pub mod name_service;
 pub mod notify;
 pub mod privilege;
