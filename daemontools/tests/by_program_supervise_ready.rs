@@ -142,6 +142,20 @@ fn a_service_that_hangs_is_ended_and_started_again() {
 }
 
 #[test]
+fn a_watchdog_needs_a_socket() {
+    let kit = Kit::new();
+    let dir = kit.service("a", "exec sleep 1000", None);
+    fs::write(dir.join("watchdog"), "1\n").unwrap();
+    let _supervise = kit.supervise("a");
+    let pid = kit.wait_up("a");
+    for (letter, state) in [("-p", "paused"), ("-c", "up"), ("-p", "paused"), ("-c", "up")] {
+        kit.code("svc", &[letter, "a"]);
+        kit.wait_state("a", state);
+    }
+    assert_eq!((kit.pid("a"), kit.stat("a")["restarts"].as_u64()), (Some(pid), Some(0)));
+}
+
+#[test]
 fn the_main_process_may_be_named_by_the_service() {
     let kit = Kit::new();
     let run = "sleep 1000 & echo $! > main; exec /usr/bin/python3 speaker.py";

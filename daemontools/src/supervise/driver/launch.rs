@@ -42,7 +42,8 @@ pub(super) fn limits() -> Limits {
     Limits {
         kill_after: milliseconds("timeout-kill"),
         announces: announces || socket_wanted(),
-        watchdog: milliseconds("watchdog"),
+        // Without the socket it has no way to say that it is alive.
+        watchdog: milliseconds("watchdog").filter(|_| socket_wanted()),
     }
 }
 
@@ -92,7 +93,7 @@ impl Driver<'_> {
             match self.state.listen() {
                 Ok(path) => environment.set("NOTIFY_SOCKET", path),
                 Err(e) => {
-                    limits.announces = false;
+                    (limits.announces, limits.watchdog) = (false, None);
                     self.warn(&format!("unable to open the notification socket: {e}"));
                 }
             }
