@@ -43,7 +43,8 @@ pub static SPEC: Spec = Spec {
     ],
     description: "\
 Prints one line for each service directory: up, down or wait, for how long, whether it is normally the \
-other way, and the process id (?pid when there is no such process, spid for that of supervise).",
+other way, and the process id (?pid when there is no such process, spid for that of supervise). With a file \
+backoff or permafail in the directory it also tells how often the service was started again by itself.",
     ..Spec::EMPTY
 };
 
@@ -53,7 +54,13 @@ pub const PROGRAM: Program = Program { spec: &SPEC, main };
 /// What is known about a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
-    Supervised { record: Record, normally_up: bool, alive: bool },
+    Supervised {
+        record: Record,
+        normally_up: bool,
+        alive: bool,
+        /// Is the number of restarts told?
+        counted: bool,
+    },
     NotRunning,
     Damaged(String),
     CannotTell(String),
@@ -77,7 +84,13 @@ fn look(dir: &Path, state: &Path) -> Answer {
         Err(e) => return cannot("unable to stat down", &e),
     };
     match client::record(state) {
-        Ok(record) => Answer::Supervised { record, normally_up, alive: record.pid.is_some_and(is_alive) },
+        Ok(record) => Answer::Supervised {
+            record,
+            normally_up,
+            alive: record.pid.is_some_and(is_alive),
+            // Only where restarts have rules of their own: others keep the line that scripts know.
+            counted: record.restarts > 0 && ["backoff", "permafail"].iter().any(|f| dir.join(f).exists()),
+        },
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
             Answer::Damaged(format!("unable to read supervise/status: {e}"))
         }
@@ -138,8 +151,10 @@ fn join(all: &[(bool, &str)]) -> String {
 }
 
 fn line(answer: &Answer, now: Duration) -> String {
-    let (record, normally_up, alive) = match answer {
-        Answer::Supervised { record, normally_up, alive } => (record, *normally_up, *alive),
+    let (record, normally_up, alive, counted) = match answer {
+        Answer::Supervised { record, normally_up, alive, counted } => {
+            (record, *normally_up, *alive, *counted)
+        }
         Answer::NotRunning => return "supervise not running".to_owned(),
         Answer::Damaged(why) | Answer::CannotTell(why) => return why.clone(),
     };
@@ -152,6 +167,9 @@ fn line(answer: &Answer, now: Duration) -> String {
     let mut out = format!("{state} {}.{:09} seconds", age.as_secs(), age.subsec_nanos());
     out.push_str(&remarks(record, normally_up));
     out.push_str(&more_remarks(record));
+    if counted {
+        let _ = write!(out, ", restarts {}", record.restarts);
+    }
     let _ = match (record.pid, record.supervise) {
         (Some(pid), _) if alive => write!(out, " pid {pid}"),
         (Some(pid), _) => write!(out, " ?pid {pid}"),
@@ -298,7 +316,7 @@ mod tests {
     fn answer(pid: Option<u32>, want: Want, paused: bool, normally_up: bool) -> Answer {
         let since = Label::from_unix(Duration::from_secs(1000));
         let record = Record { pid, paused, supervise: Some(7), ..Record::down(since, want) };
-        Answer::Supervised { record, normally_up, alive: pid != Some(9) }
+        Answer::Supervised { record, normally_up, alive: pid != Some(9), counted: false }
     }
 
     #[test]
@@ -354,7 +372,7 @@ mod tests {
         let mut record = Record::down(Label::from_unix(Duration::from_secs(1000)), Want::Up);
         record.supervise = Some(7);
         change(&mut record);
-        Answer::Supervised { record, normally_up: true, alive: true }
+        Answer::Supervised { record, normally_up: true, alive: true, counted: record.restarts > 0 }
     }
 
     #[test]
@@ -373,8 +391,8 @@ mod tests {
                 1,
             ),
             (
-                down(|r| (r.pid, r.readiness) = (Some(5), Readiness::Awaited)),
-                "up 1.000000005 seconds, not ready pid 5",
+                down(|r| (r.pid, r.readiness, r.restarts) = (Some(5), Readiness::Awaited, 3)),
+                "up 1.000000005 seconds, not ready, restarts 3 pid 5",
                 0,
             ),
             (down(|r| (r.pid, r.stopping) = (Some(5), true)), "up 1.000000005 seconds, stopping pid 5", 0),

@@ -189,7 +189,7 @@ fn backoff_permafail_and_the_tally() {
     assert_eq!((&stat["last_exit"], &stat["want"]), (&100.into(), &"down".into()));
     assert!(stat["restarts"].as_u64().unwrap() >= 29, "{stat}");
     let line = String::from_utf8(kit.run("svstat", &["a"]).stdout).unwrap();
-    assert!(line.contains(", failed"), "{line}");
+    assert!(line.contains(&format!(", failed, restarts {} ", stat["restarts"])), "{line}");
     wait_until("the alert", || text(dir.join("alerts")).lines().last() == Some("100"));
     let tally = String::from_utf8(kit.run("svstat", &["-t", "a"]).stdout).unwrap();
     let lines: Vec<_> = tally.lines().collect();
