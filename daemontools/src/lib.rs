@@ -11,7 +11,7 @@
 //! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
 //! - [`status`], [`state_path`], [`client`] and [`fifo`]: what both sides of a service directory share;
 //! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side; [`minisvc`] sets things up;
-//! - [`multilog`], [`tai64n`]: logs;
+//! - [`multilog`], [`tai64n`], [`logselect`], [`qfilelog`], [`splogger`]: logs; [`pipeline`], [`teepipe`]: pipes between services;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
 //! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`envini`], [`softlimit`], [`setlock`]: programs that become another.
 //!
@@ -26,12 +26,16 @@ pub mod envini;
 pub mod fghack;
 pub mod fifo;
 pub mod inotify;
+pub mod logselect;
 pub mod minisvc;
 pub mod multilog;
+pub mod pipeline;
+pub mod qfilelog;
 pub mod readproctitle;
 pub mod setlock;
 pub mod setuidgid;
 pub mod softlimit;
+pub mod splogger;
 pub mod state_path;
 pub mod status;
 pub mod supervise;
@@ -43,6 +47,7 @@ pub mod svscan;
 pub mod svscanboot;
 pub mod svstat;
 pub mod tai64n;
+pub mod teepipe;
 pub mod waitfor;
 
 pub use program::chain;

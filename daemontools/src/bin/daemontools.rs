@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use daemontools::{
-    fghack, inotify, minisvc, multilog, readproctitle, setuidgid, svalert, svc, svok, svps, svscan,
-    svscanboot, svstat, tai64n, waitfor,
+    fghack, inotify, logselect, minisvc, multilog, pipeline, qfilelog, readproctitle, setuidgid, splogger,
+    svalert, svc, svok, svps, svscan, svscanboot, svstat, tai64n, teepipe, waitfor,
 };
 
 program::main!(
@@ -32,5 +32,11 @@ program::main!(
         tai64n::TAI64NUNIX_PROGRAM,
         tai64n::TAI64N2TAI_PROGRAM,
         tai64n::TAI2TAI64N_PROGRAM,
+        logselect::PROGRAM,
+        qfilelog::PROGRAM,
+        splogger::PROGRAM,
+        teepipe::PROGRAM,
+        pipeline::SPIPE_PROGRAM,
+        pipeline::MULTIPIPE_PROGRAM,
     ]
 );

@@ -90,6 +90,12 @@ impl<'fd> Patient<'fd> {
 }
 
 impl Patient<'static> {
+    /// Descriptor 0.
+    #[must_use]
+    pub fn stdin() -> Self {
+        Self::standard(0)
+    }
+
     /// One of the descriptors 0, 1 and 2 of this process.
     fn standard(number: RawFd) -> Self {
         // SAFETY: 0, 1 and 2 are open when `main` starts (the standard library opens those that are
