@@ -57,7 +57,19 @@ pub fn deliver(
     deliver_on(Disk::new(durability), maildir, write)
 }
 
-fn deliver_on(
+/// As [`deliver`], on a disk of the caller's: one that several threads wait for together, for instance.
+///
+/// | step | if the machine stops right after |
+/// |---|---|
+/// | `tmp/NAME` is created and written | litter in `tmp` |
+/// | its contents are forced out, alone or with those of others | litter in `tmp` |
+/// | `new/NAME` is linked | the message is in `new` whole, or not at all |
+/// | the directory `new` is forced out, alone or with those of others | it is there for good |
+/// | `tmp/NAME` is removed | done |
+///
+/// # Errors
+/// As [`deliver`].
+pub fn deliver_on(
     disk: Disk<'_>,
     maildir: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -135,6 +147,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use unix::durable::{Faults, Step};
+    use unix::gather::{ENOUGH, Gather};
 
     fn maildir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -219,31 +232,42 @@ mod tests {
         }
     }
 
-    fn with_fault(dir: &Path, step: usize, stops: bool) -> (Result<Delivered, Error>, Vec<Step>) {
+    /// `together`: others are at work, so the wait is shared.
+    fn with_fault(
+        dir: &Path,
+        step: usize,
+        stops: bool,
+        together: bool,
+    ) -> (Result<Delivered, Error>, Vec<Step>) {
         let faults = At { step, stops, seen: std::sync::Mutex::default() };
+        let gather = Gather::default();
+        let _others: Vec<_> = (0..ENOUGH).map(|_| gather.begin()).collect();
         let disk = Disk::with_faults(Durability::default(), &faults);
+        let disk = if together { disk.gathering(&gather) } else { disk };
         let result = deliver_on(disk, dir, |out| out.write_all(&[b'x'; 3 * BUFFER]));
         (result, faults.seen.into_inner().unwrap())
     }
 
     #[test]
     fn steps_come_in_the_order_that_loses_nothing() {
-        let dir = maildir();
-        let (result, mut steps) = with_fault(dir.path(), 1000, false);
-        result.unwrap();
-        steps.dedup();
-        assert_eq!(
-            steps,
-            [Step::Create, Step::Write, Step::SyncFile, Step::Link, Step::SyncDirectory, Step::Unlink]
-        );
+        for together in [false, true] {
+            let dir = maildir();
+            let (result, mut steps) = with_fault(dir.path(), 1000, false, together);
+            result.unwrap();
+            steps.dedup();
+            assert_eq!(
+                steps,
+                [Step::Create, Step::Write, Step::SyncFile, Step::Link, Step::SyncDirectory, Step::Unlink]
+            );
+        }
     }
 
     #[test]
     fn whatever_step_fails_the_message_is_there_whole_or_not_at_all() {
-        for stops in [false, true] {
+        for (stops, together) in [(false, false), (true, false), (false, true), (true, true)] {
             for step in 0..12 {
                 let dir = maildir();
-                let (result, _) = with_fault(dir.path(), step, stops);
+                let (result, _) = with_fault(dir.path(), step, stops, together);
                 let new = entries(dir.path(), "new");
                 for path in &new {
                     assert_eq!(std::fs::metadata(path).unwrap().len(), 3 * BUFFER as u64, "step {step}");
@@ -257,5 +281,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Many at a time, one of them on a full disk: the others do not notice, and all is whole.
+    #[test]
+    fn those_who_wait_together_fail_each_for_himself() {
+        let (dir, gather) = (maildir(), Gather::default());
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let one = |number: usize| {
+                let (dir, gather) = (dir.path(), &gather);
+                scope.spawn(move || {
+                    let _at_work = gather.begin();
+                    let disk = Disk::new(Durability::default()).gathering(gather);
+                    deliver_on(disk, dir, |out| {
+                        out.write_all(&vec![b'x'; 1000 + number])?;
+                        if number == 7 { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(()) }
+                    })
+                })
+            };
+            let threads: Vec<_> = (0..20).map(one).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
+        assert!(matches!(&results[7], Err(Error::Temporary { .. })));
+        let mut sizes: Vec<u64> =
+            entries(dir.path(), "new").iter().map(|p| std::fs::metadata(p).unwrap().len()).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, (1000..1020).filter(|&s| s != 1007).collect::<Vec<_>>());
+        assert!(entries(dir.path(), "tmp").is_empty());
     }
 }

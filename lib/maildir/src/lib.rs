@@ -17,7 +17,7 @@ mod make;
 mod name;
 pub mod quota;
 
-pub use deliver::{Delivered, Error, deliver};
+pub use deliver::{Delivered, Error, deliver, deliver_on};
 pub use make::make;
 pub use name::host_part;
 pub use quota::Quota;

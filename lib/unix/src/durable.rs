@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
 
+use crate::gather::Gather;
+
 /// What is forced to the disk, from USE_FSYNC, USE_FDATASYNC and USE_SYNCDIR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durability {
@@ -98,7 +100,7 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn parent(entry: &Path) -> &Path {
+pub(crate) fn parent(entry: &Path) -> &Path {
     match entry.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -198,6 +200,7 @@ impl Faults for NoFaults {
 pub struct Disk<'f> {
     durability: Durability,
     faults: &'f dyn Faults,
+    gather: Option<&'f Gather>,
 }
 
 impl std::fmt::Debug for Disk<'_> {
@@ -210,7 +213,7 @@ impl Disk<'static> {
     /// The real disk.
     #[must_use]
     pub fn new(durability: Durability) -> Self {
-        Self { durability, faults: &NoFaults }
+        Self { durability, faults: &NoFaults, gather: None }
     }
 }
 
@@ -218,7 +221,19 @@ impl<'f> Disk<'f> {
     /// A disk where things go wrong.
     #[must_use]
     pub fn with_faults(durability: Durability, faults: &'f dyn Faults) -> Self {
-        Self { durability, faults }
+        Self { durability, faults, gather: None }
+    }
+
+    /// The same disk, forced out together with what others are at who share `gather`.
+    #[must_use]
+    pub fn gathering(self, gather: &'f Gather) -> Self {
+        Self { gather: Some(gather), ..self }
+    }
+
+    /// The same disk, where nobody shares a wait.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { gather: None, ..self }
     }
 
     /// Creates a file that must not exist, see [`create_new`].
@@ -254,6 +269,9 @@ impl<'f> Disk<'f> {
     /// As [`Durability::sync_file`].
     pub fn sync_file(self, path: &Path, file: &File) -> io::Result<()> {
         self.faults.before(Step::SyncFile, path)?;
+        if self.durability.data != DataSync::Off && self.gather.is_some_and(|g| g.flush(path)) {
+            return Ok(());
+        }
         self.durability.sync_file(file)
     }
 
@@ -285,6 +303,9 @@ impl<'f> Disk<'f> {
     /// As [`Durability::sync_parent`].
     pub fn sync_parent(self, entry: &Path) -> io::Result<()> {
         self.faults.before(Step::SyncDirectory, parent(entry))?;
+        if self.durability.directories && self.gather.is_some_and(|g| g.flush(entry)) {
+            return Ok(());
+        }
         self.durability.sync_parent(entry)
     }
 

@@ -10,6 +10,7 @@
 //! - [`mail_users`]: the table of the mail system's own users and groups;
 //! - [`name_service`]: daemons that must not ask themselves;
 //! - [`map`]: files that processes share as memory;
+//! - [`gather`]: deliveries of several threads, forced out at once;
 //! - [`guest`]: what modules owe the process they are loaded into;
 //! - [`privilege`]: giving up root, for good or for the files of somebody else;
 //! - `readiness` (feature of that name): events of thousands of descriptors, for one thread;
@@ -19,6 +20,7 @@
 //! - [`wait`]: `poll` with deadlines;
 //! - [`child`]: fork, exec and what became of the child;
 //! - [`image`]: a program prepared once and become many times;
+//! - [`passing`]: whole messages over a socket pair, with a descriptor;
 //! - [`process`]: processes that are not our children;
 //! - [`lock`]: whole-file locks;
 //! - [`notify`]: telling a service manager that we are ready;
@@ -37,6 +39,7 @@ pub mod clock;
 pub mod dial;
 pub mod durable;
 pub mod fd;
+pub mod gather;
 pub mod guest;
 pub mod host;
 pub mod ids;
@@ -46,6 +49,7 @@ pub mod mail_users;
 pub mod map;
 pub mod name_service;
 pub mod notify;
+pub mod passing;
 pub mod privilege;
 pub mod process;
 #[cfg(feature = "readiness")]

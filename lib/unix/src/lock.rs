@@ -112,11 +112,11 @@ fn tried(lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<bool> {
     }
 }
 
-/// Takes an fcntl(2) lock on a whole open file for this process, trying until `patience` is over;
-/// `Ok(false)` when another process held it all the time.
+/// Takes an fcntl(2) lock on a whole open file, trying until `patience` is over; `Ok(false)` when
+/// another held it all the time.
 ///
-/// The lock is what other Maildir++ programs use. It goes when the process closes *any* descriptor
-/// of the file.
+/// The lock keeps other Maildir++ programs out, which lock for their process, and other threads of
+/// this one too: it belongs to the open file and goes when that is closed.
 ///
 /// # Errors
 /// fcntl(2) errors other than "held by another".
@@ -132,7 +132,7 @@ pub fn record_lock_within(file: &File, exclusive: bool, patience: Duration) -> i
     };
     let deadline = Deadline::after(patience);
     loop {
-        match fcntl(file, FcntlArg::F_SETLK(&whole_file)) {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
             Ok(_) => return Ok(true),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::EACCES) if deadline.passed() => return Ok(false),

@@ -69,6 +69,15 @@ pub fn own_mounts() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?)
 }
 
+/// Gives this thread, and those it starts, a current directory and a umask of its own. Elsewhere all
+/// threads share them.
+///
+/// # Errors
+/// EPERM where a sandbox forbids unshare(2).
+pub fn own_directory() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?)
+}
+
 /// Which boot of the machine this is.
 ///
 /// # Errors

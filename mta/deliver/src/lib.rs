@@ -10,6 +10,7 @@
 //!   finding the file);
 //! - [`mod@local`] is qmail-local;
 //! - [`virtual_delivery`]: vdelivermail, delivery for accounts of virtual domains;
+//! - [`worker`]: both, in a process that stays for the next message and starts no programs;
 //! - [`getpw`], [`newu`], [`tools`]: the smaller programs;
 //! - [`message_file`], [`shell`], [`forward`], [`mbox`]: the steps, each usable alone.
 //!
@@ -29,9 +30,13 @@ pub mod newu;
 pub mod shell;
 pub mod tools;
 pub mod virtual_delivery;
+pub mod worker;
+
+use std::sync::Arc;
 
 use program::{Environment, Exit, Source};
-use unix::durable::Durability;
+use unix::durable::{Disk, Durability};
+use unix::gather::Gather;
 
 /// How a delivery or a step of it ended, with a line for the log and the bounce.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub enum End {
     Permanent(String),
     /// Not now: exit code 111.
     Temporary(String),
+    /// It cannot be told here: a program is needed and this process starts none. Nothing has been delivered.
+    NeedsProgram,
 }
 
 impl End {
@@ -51,7 +58,7 @@ impl End {
         match self {
             Self::Done => Exit::OK,
             Self::Permanent(_) => Exit::PERMANENT,
-            Self::Temporary(_) => Exit::TEMPORARY,
+            Self::Temporary(_) | Self::NeedsProgram => Exit::TEMPORARY,
         }
     }
 
@@ -59,7 +66,7 @@ impl End {
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
-            Self::Done => "",
+            Self::Done | Self::NeedsProgram => "",
             Self::Permanent(text) | Self::Temporary(text) => text,
         }
     }
@@ -92,6 +99,18 @@ pub(crate) fn variable(name: &str) -> Source<'_> {
 pub(crate) fn durability(environment: &Environment) -> Durability {
     let switch = |name: &str| environment.bytes(name).filter(|v| !v.is_empty()).map(|v| v != b"0");
     Durability::chosen(switch("USE_FSYNC"), switch("USE_FDATASYNC"), switch("USE_SYNCDIR"))
+}
+
+/// The process that delivers is a worker: it starts no programs, and its threads share their waits for the disk.
+pub(crate) type Resident = Option<Arc<Gather>>;
+
+/// The disk of a delivery.
+pub(crate) fn disk(durability: Durability, resident: &Resident) -> Disk<'_> {
+    let disk = Disk::new(durability);
+    match resident {
+        Some(gather) => disk.gathering(gather),
+        None => disk,
+    }
 }
 
 /// A moment now in the zone of this host.

@@ -63,14 +63,8 @@ impl Meaning {
 /// It could not be started.
 pub fn run(line: &[u8], message: BorrowedFd<'_>, environment: &Environment) -> io::Result<Ending> {
     if let Some(argv) = words(line) {
-        let mut environment = environment.clone();
-        if environment.is_set("PWD")
-            && let Ok(directory) = std::env::current_dir()
-        {
-            // A shell passes a correct one on.
-            environment.set("PWD", directory);
-        }
-        if let Some(inner) = vdelivermail(&argv, &environment)
+        let environment = corrected(environment);
+        if let Some(inner) = ours(&argv, &environment)
             && let Ok(pid) = unix::child::run_in_copy(message, || (PROGRAM.main)(&inner).0)
         {
             return ended(pid, PATIENCE);
@@ -86,10 +80,26 @@ pub fn run(line: &[u8], message: BorrowedFd<'_>, environment: &Environment) -> i
     )
 }
 
+/// A shell passes a correct PWD on.
+fn corrected(environment: &Environment) -> Environment {
+    let mut environment = environment.clone();
+    if environment.is_set("PWD")
+        && let Ok(directory) = std::env::current_dir()
+    {
+        environment.set("PWD", directory);
+    }
+    environment
+}
+
+/// The invocation of vdelivermail that this command line is, if it is nothing else.
+pub(crate) fn vdelivermail(line: &[u8], environment: &Environment) -> Option<Invocation> {
+    ours(&words(line)?, &corrected(environment))
+}
+
 /// The invocation of vdelivermail, when that is the program and it is in the executable that runs here:
 /// the line of every virtual domain. Not with options, which print, nor with a TZ, which only counts
 /// from the start of a process.
-fn vdelivermail(argv: &[OsString], environment: &Environment) -> Option<Invocation> {
+fn ours(argv: &[OsString], environment: &Environment) -> Option<Invocation> {
     let (program, operands) = argv.split_first()?;
     let program = Path::new(program);
     let ours = program.file_name()? == PROGRAM.spec.name

@@ -152,6 +152,6 @@ fn every_program_explains_itself() {
     }
     let listed =
         kit::run(Command::new(tree.at("usr/libexec/indimail/qmail-deliver")).arg("--list-programs")).ok();
-    assert_eq!(listed.stdout.lines().count(), 9);
+    assert_eq!(listed.stdout.lines().count(), 10);
     assert!(!text(tree.at("usr/sbin/qmail-queue")).is_empty());
 }

@@ -14,7 +14,9 @@
 //! - [`qmqp`]: a whole message in one go, for the queue service;
 //! - [`received`]: the field that starts every message;
 //! - [`layout`]: names, owners and modes of a queue directory;
-//! - [`spawn_protocol`]: qmail-send and the spawners.
+//! - [`spawn_protocol`]: qmail-send and the spawners;
+//! - [`worker_protocol`]: qmail-lspawn and its workers;
+//! - [`worker_protocol`]: qmail-lspawn and its workers.
 //!
 //! Invariant: when the client says `Queued`, the message survives a power cut. Delivering it is
 //! not here, that is `mta-send` and `mta-spawn`.
@@ -30,3 +32,4 @@ pub mod layout;
 pub mod qmqp;
 pub mod received;
 pub mod spawn_protocol;
+pub mod worker_protocol;

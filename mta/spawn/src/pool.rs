@@ -80,14 +80,16 @@ pub trait Spawner {
     fn ended(&mut self, number: u16, delivery: &Delivery, ended: Ended<Self::Stage>) -> Next<Self>;
     /// Goes on after [`Spawner::look`] has named this delivery.
     fn go_on(&mut self, number: u16, delivery: &Delivery, waiting: Self::Waiting) -> Next<Self>;
-    /// Where answers come from, when some may come.
-    fn watched(&self) -> Option<(BorrowedFd<'_>, Interest)> {
-        None
+    /// Where answers come from, while some may come.
+    fn watched(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
+        Vec::new()
     }
     /// When to look even if nothing came.
     fn deadline(&self) -> Option<Deadline> {
         None
     }
+    /// A child has ended that does not belong to one delivery.
+    fn gone(&mut self, _: Pid, _: Ending) {}
     /// Takes the answers that came; the deliveries that can go on.
     fn look(&mut self) -> Vec<u16> {
         Vec::new()
@@ -164,7 +166,8 @@ impl<S: Spawner> Pool<'_, S> {
         let takes = input && self.backlog.len() < BACKLOG_MAX;
         let requests = place_of(takes, self.place.requests, Interest::Read);
         let reports = place_of(!self.backlog.is_empty(), self.place.reports, Interest::Write);
-        let answers = self.spawner.watched().and_then(|(fd, interest)| place_of(true, fd, interest));
+        let answers = waits.len();
+        waits.extend(self.spawner.watched());
         let deadline = self.spawner.deadline();
         let got = ready(&waits, deadline)?;
         drop(waits);
@@ -174,11 +177,11 @@ impl<S: Spawner> Pool<'_, S> {
                 self.listen(*number);
             }
         }
+        let mut came = got[answers..].iter().any(|g| g.read || g.write);
         if got[0].read {
             while signals.take().is_some() {}
-            self.reap()?;
+            came |= self.reap()?;
         }
-        let came = answers.is_some_and(|at| got[at].read || got[at].write);
         if came || deadline.is_some_and(Deadline::passed) {
             self.go_on();
         }
@@ -269,10 +272,14 @@ impl<S: Spawner> Pool<'_, S> {
         }
     }
 
-    fn reap(&mut self) -> io::Result<()> {
+    /// Takes the children that have ended; was one of them no delivery's?
+    fn reap(&mut self) -> io::Result<bool> {
+        let mut others = false;
         while let Some((pid, ending)) = reap()? {
             let number = self.slots.iter().find(|(_, s)| s.child.pid == pid).map(|(&n, _)| n);
             let Some(number) = number else {
+                self.spawner.gone(pid, ending);
+                others = true;
                 continue;
             };
             // What it printed before its end is in the pipe.
@@ -284,7 +291,7 @@ impl<S: Spawner> Pool<'_, S> {
                 self.follow(number, delivery, next);
             }
         }
-        Ok(())
+        Ok(others)
     }
 
     fn speak(&mut self) {

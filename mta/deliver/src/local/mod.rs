@@ -9,14 +9,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use program::{
-    Control, Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, OptionSpec, Place,
+    Control, Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, OptionSpec, Parsed, Place,
     Program, Source, Spec, Variable,
 };
+use unix::child::Ending;
 use unix::durable::Durability;
 
-use crate::dotqmail::{self, FindError};
+use crate::dotqmail::{self, Action, FindError, Instruction, Interpreter};
 use crate::message_file::Message;
-use crate::{End, say};
+use crate::shell;
+use crate::{End, Resident, say, virtual_delivery};
 
 static SPEC: Spec = Spec {
     name: "qmail-local",
@@ -119,6 +121,8 @@ pub struct Settings {
     pub layout: Layout,
     /// Variables of the service and of this message.
     pub environment: Environment,
+    /// Set in a worker.
+    pub(crate) resident: Resident,
 }
 
 impl Settings {
@@ -142,6 +146,7 @@ impl Settings {
             durability: crate::durability(environment),
             layout: layout.clone(),
             environment: environment::sanitized(environment),
+            resident: None,
         }
     }
 }
@@ -159,6 +164,11 @@ fn main(invocation: &Invocation) -> Exit {
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let parsed = invocation.parse()?;
     let mut loader = Loader::new(&invocation.environment);
+    let settings = read(invocation, &parsed, &mut loader);
+    invocation.finish(loader, settings, Exit::TEMPORARY)
+}
+
+fn read(invocation: &Invocation, parsed: &Parsed, loader: &mut Loader<'_>) -> Settings {
     let control = |name| Source { control: Some(name), ..Source::default() };
     let untrusted = loader.bytes("conf-patrn", control("conf-patrn"));
     let untrusted_bits = untrusted.map_or(Some(0o002), |text| {
@@ -179,14 +189,31 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         loader.problem(e);
         false
     });
-    let settings = Settings {
+    Settings {
         dry_run: parsed.in_order().last().is_some_and(|(name, _)| name == "n"),
         untrusted_bits: untrusted_bits.unwrap_or(0o002),
         max_delivered_to: usize::try_from(times).ok(),
         local_domains: (wants_local_domains || in_home).then_some(listed),
         ..settings
-    };
-    invocation.finish(loader, settings, Exit::TEMPORARY)
+    }
+}
+
+/// The same in a worker: the exit code of qmail-local and what it would have printed. `None`: a program is
+/// needed, or there is something to complain about, which qmail-local does; nothing has been delivered.
+pub(crate) fn deliver_here(
+    invocation: &Invocation,
+    message: &Message,
+    resident: &Resident,
+) -> Option<(Exit, String)> {
+    let parsed = Parsed::read(invocation.spec, &invocation.arguments).ok()?;
+    let mut loader = Loader::new(&invocation.environment);
+    let settings = read(invocation, &parsed, &mut loader);
+    let settings = Settings { resident: resident.clone(), ..loader.finish(settings).ok()? };
+    match prepare(&settings, message).and_then(|delivery| delivery.here(&settings, message, resident)) {
+        Ok(text) => Some((Exit::OK, text)),
+        Err(End::NeedsProgram) => None,
+        Err(end) => Some((end.exit(), end.text().to_owned())),
+    }
 }
 
 /// Delivers; whoever calls this has become the recipient.
@@ -203,7 +230,58 @@ pub fn deliver(settings: &Settings, message: &Message) -> End {
     }
 }
 
+/// A delivery of which nothing has been done yet.
+struct Delivery {
+    facts: environment::Facts,
+    /// Where the lines come from.
+    name: String,
+    lines: Vec<Instruction>,
+    forwards_only: bool,
+}
+
+impl Delivery {
+    fn steps(&self, settings: &Settings, message: &Message) -> Result<String, End> {
+        steps::Steps::new(settings, message, &self.facts).run(&self.name, &self.lines, self.forwards_only)
+    }
+
+    /// Without programs: to Maildirs only, or the one line that makes a domain of accounts.
+    fn here(&self, settings: &Settings, message: &Message, resident: &Resident) -> Result<String, End> {
+        let mut interpreter = Interpreter::new(&self.lines, self.forwards_only);
+        let mut account = None;
+        for number in 0.. {
+            match interpreter.next_action() {
+                Action::Finish => break,
+                Action::Maildir(_) if account.is_none() => {}
+                Action::Program(line) if number == 0 => {
+                    account =
+                        Some(shell::vdelivermail(line, &self.facts.environment).ok_or(End::NeedsProgram)?);
+                    interpreter.program_ended(shell::Meaning::GoOn);
+                }
+                _ => return Err(End::NeedsProgram),
+            }
+        }
+        if !interpreter.forwards.is_empty() {
+            return Err(End::NeedsProgram);
+        }
+        let Some(invocation) = account else { return self.steps(settings, message) };
+        let (code, text) =
+            virtual_delivery::deliver_here(&invocation, message, resident).ok_or(End::NeedsProgram)?;
+        match shell::Meaning::of(Ending::Exited(i32::from(code.0))) {
+            shell::Meaning::GoOn | shell::Meaning::Stop => {
+                let line = if text.is_empty() { String::new() } else { format!("{text}\n") };
+                Ok(format!("{line}did 0+0+1"))
+            }
+            shell::Meaning::Permanent => Err(End::Permanent(text)),
+            shell::Meaning::Temporary => Err(End::Temporary(text)),
+        }
+    }
+}
+
 fn try_deliver(settings: &Settings, message: &Message) -> Result<String, End> {
+    prepare(settings, message)?.steps(settings, message)
+}
+
+fn prepare(settings: &Settings, message: &Message) -> Result<Delivery, End> {
     if unix::Uid::effective().is_root() {
         return Err(End::Temporary("not allowed to deliver mail as root (#4.3.0)".to_owned()));
     }
@@ -228,7 +306,7 @@ fn try_deliver(settings: &Settings, message: &Message) -> Result<String, End> {
         Some(_) | None => ("defaultdelivery".to_owned(), settings.default_delivery.clone(), false),
     };
     let lines = dotqmail::parse(&text).map_err(|e| End::Temporary(format!("{name}: {e} (#4.2.1)")))?;
-    steps::Steps::new(settings, message, &facts).run(&name, &lines, forwards_only)
+    Ok(Delivery { facts, name, lines, forwards_only })
 }
 
 fn enter_home(settings: &Settings) -> Result<(), End> {

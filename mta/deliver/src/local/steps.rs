@@ -12,7 +12,7 @@ use crate::dotqmail::{Action, Instruction, Interpreter};
 use crate::forward::{self, Forward};
 use crate::message_file::Message;
 use crate::shell::{self, Meaning};
-use crate::{End, mbox, say};
+use crate::{End, disk, mbox, say};
 
 /// One delivery at work.
 #[derive(Debug)]
@@ -76,10 +76,14 @@ impl<'a> Steps<'a> {
     fn maildir(&mut self, directory: &[u8]) -> Result<(), End> {
         let heading = self.heading();
         self.files += 1;
-        let done = maildir::deliver(path(directory), self.settings.durability, |out| {
-            out.write_all(&heading)?;
-            self.message.copy_to(out)
-        });
+        let done = maildir::deliver_on(
+            disk(self.settings.durability, &self.settings.resident),
+            path(directory),
+            |out| {
+                out.write_all(&heading)?;
+                self.message.copy_to(out)
+            },
+        );
         done.map(drop).map_err(|e| match e {
             MaildirError::DiskQuota(_) => End::Permanent(format!("{e} (#5.2.2)")),
             MaildirError::NoMaildir(_) => End::Temporary(format!("{e} (#4.2.1)")),

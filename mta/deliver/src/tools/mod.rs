@@ -11,7 +11,7 @@ use program::{Exit, ExitCodeDoc, Invocation, Parsed, Variable};
 use unix::child::Ending;
 
 use crate::message_file::Message;
-use crate::{End, say};
+use crate::say;
 
 const EXITS: &[ExitCodeDoc] = &[
     ExitCodeDoc { code: 0, meaning: "go on with the next line" },
@@ -90,7 +90,7 @@ fn send_on(invocation: &Invocation, message: &Message, recipients: &[Vec<u8>], d
             say(&text);
             done
         }
-        Err(end @ (End::Done | End::Permanent(_) | End::Temporary(_))) => {
+        Err(end) => {
             say(end.text());
             end.exit()
         }

@@ -49,6 +49,9 @@ pub(super) fn obey(
     mailbox: &Mailbox,
     text: &[u8],
 ) -> Result<(), End> {
+    if settings.resident.is_some() {
+        return Err(End::NeedsProgram);
+    }
     let address = mailbox.address.escape_ascii();
     let parsed = dotqmail::parse(text);
     let lines = parsed.map_err(|e| End::Temporary(format!("lines of {address}: {e} (#4.2.1)")))?;
@@ -91,6 +94,9 @@ pub(super) fn obey(
 
 /// Sends the message on.
 pub(super) fn forward(settings: &Settings, message: &Message, to: &[Vec<u8>]) -> Result<(), End> {
+    if settings.resident.is_some() {
+        return Err(End::NeedsProgram);
+    }
     let forward = Forward {
         sender: &settings.sender,
         recipients: to,
@@ -179,6 +185,8 @@ impl Failures {
     fn note(&mut self, result: Result<(), End>) {
         match result {
             Ok(()) | Err(End::Done) => {}
+            // Nothing was done: not now.
+            Err(End::NeedsProgram) => drop(self.temporary.get_or_insert_default()),
             Err(End::Temporary(text)) => drop(self.temporary.get_or_insert(text)),
             Err(End::Permanent(text)) => drop(self.permanent.get_or_insert(text)),
         }

@@ -55,7 +55,7 @@ pub(super) fn into(
     maildir: &Path,
     heading: &[u8],
 ) -> Result<(), End> {
-    let done = maildir::deliver(maildir, settings.durability, |out| {
+    let done = maildir::deliver_on(crate::disk(settings.durability, &settings.resident), maildir, |out| {
         out.write_all(heading)?;
         message.copy_to(out)
     });
@@ -148,6 +148,9 @@ fn refuse(
     (size, usage): (u64, Usage),
     case: Case,
 ) -> Result<(), End> {
+    if settings.resident.is_some() && settings.over_quota_command.is_some() {
+        return Err(End::NeedsProgram);
+    }
     notify(settings, maildir, quota, (size, usage), case);
     let address = mailbox.address.escape_ascii();
     if maildir.join(&settings.hold_file).exists() {

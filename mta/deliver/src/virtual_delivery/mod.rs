@@ -22,12 +22,13 @@ use std::time::Duration;
 
 use lookup::mail::{Client, Mailbox, handed};
 use program::{
-    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Spec, Variable,
+    Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Parsed, Place, Program, Spec,
+    Variable,
 };
 use unix::durable::Durability;
 
 use crate::message_file::Message;
-use crate::{End, local, say};
+use crate::{End, Resident, local, say};
 
 pub use plan::{Instruction, Plan, Reason, Switches, plan};
 
@@ -99,6 +100,9 @@ static SPEC: Spec = Spec {
 /// The program.
 pub const PROGRAM: Program = Program { spec: &SPEC, main };
 
+/// What qmail-local says of a delivery by one program.
+const SUMMARY: &str = "did 0+0+1";
+
 /// One virtual delivery.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -136,6 +140,8 @@ pub struct Settings {
     pub environment: Environment,
     /// It was not started from a dot-qmail file of the domain: it works in the account's home.
     pub in_account_home: bool,
+    /// Set in a worker.
+    pub(crate) resident: Resident,
 }
 
 impl Settings {
@@ -161,16 +167,47 @@ fn main(invocation: &Invocation) -> Exit {
 
 fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let parsed = invocation.parse()?;
-    let (instruction, environment) = match &parsed.operands[..] {
-        [_, instruction] => (instruction.as_bytes(), invocation.environment.clone()),
-        all @ [_, _, _, _, _, _, _, _, _] => (&b"bounce-no-mailbox"[..], as_local(invocation, all)),
-        _ => {
-            invocation.complain("fatal", "expected two operands, or the nine of qmail-local");
-            return Err(Exit::PERMANENT);
-        }
+    let Some((instruction, environment)) = task(invocation, &parsed) else {
+        invocation.complain("fatal", "expected two operands, or the nine of qmail-local");
+        return Err(Exit::PERMANENT);
     };
-    let env = &environment;
-    let mut loader = Loader::new(env);
+    let mut loader = Loader::new(&environment);
+    let settings = read(invocation, &parsed, instruction, &mut loader);
+    invocation.finish(loader, settings, Exit::PERMANENT)
+}
+
+/// The same in a worker: the exit code and what would have been printed. `None`: a program is needed, or
+/// there is something to complain about, which vdelivermail does; nothing has been delivered.
+pub(crate) fn deliver_here(
+    invocation: &Invocation,
+    message: &Message,
+    resident: &Resident,
+) -> Option<(Exit, String)> {
+    let parsed = Parsed::read(invocation.spec, &invocation.arguments).ok()?;
+    let (instruction, environment) = task(invocation, &parsed)?;
+    let mut loader = Loader::new(&environment);
+    let settings = read(invocation, &parsed, instruction, &mut loader);
+    let settings = Settings { resident: resident.clone(), ..loader.finish(settings).ok()? };
+    match try_deliver(&settings, message) {
+        Ok(()) if settings.in_account_home => Some((Exit::OK, SUMMARY.to_owned())),
+        Ok(()) => Some((Exit::OK, String::new())),
+        Err(End::NeedsProgram) => None,
+        Err(End::Permanent(_)) if settings.discard_bounce => Some((Exit::OK, String::new())),
+        Err(end) => Some((end.exit(), end.text().to_owned())),
+    }
+}
+
+/// The instruction and the variables that the operands stand for.
+fn task<'p>(invocation: &Invocation, parsed: &'p Parsed) -> Option<(&'p [u8], Environment)> {
+    match &parsed.operands[..] {
+        [_, instruction] => Some((instruction.as_bytes(), invocation.environment.clone())),
+        all @ [_, _, _, _, _, _, _, _, _] => Some((&b"bounce-no-mailbox"[..], as_local(invocation, all))),
+        _ => None,
+    }
+}
+
+fn read(invocation: &Invocation, parsed: &Parsed, instruction: &[u8], loader: &mut Loader<'_>) -> Settings {
+    let env = loader.environment();
     let variable = crate::variable;
     let only_shown = invocation.shows_settings();
     let (place, stand_in) = (parsed.operand_source(1), parsed.operand_source(1) == "not given");
@@ -202,7 +239,7 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let (domain, sender) = (needed("HOST"), needed("SENDER"));
     let script = invocation.layout.libexec("overquota.sh");
     let given = env.get("OVERQUOTA_CMD").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let settings = Settings {
+    Settings {
         local: local.to_ascii_lowercase(),
         domain: domain.to_ascii_lowercase(),
         sender,
@@ -235,8 +272,8 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
         layout: invocation.layout.clone(),
         in_account_home: parsed.operands.len() > 2,
         environment: env.clone(),
-    };
-    invocation.finish(loader, settings, Exit::PERMANENT)
+        resident: None,
+    }
 }
 
 /// The environment that qmail-local would have made of its operands.
@@ -252,7 +289,7 @@ pub fn deliver(settings: &Settings, message: &Message) -> End {
         Ok(()) => {
             if settings.in_account_home {
                 // In the place of qmail-local: what it would have said of us.
-                say("did 0+0+1");
+                say(SUMMARY);
             }
             End::Done
         }
@@ -295,6 +332,10 @@ fn find(settings: &Settings) -> Result<Option<Mailbox>, End> {
     let value = settings.environment.bytes(handed::VARIABLE).unwrap_or_default();
     if let Some(answer) = handed::take(value, &address) {
         return Ok(answer);
+    }
+    if settings.resident.is_some() {
+        // Asking may take its time, and what this process takes others wait for.
+        return Err(End::NeedsProgram);
     }
     let not_now =
         |e: lookup::Unavailable| End::Temporary(format!("cannot look the account up: {e} (#4.3.0)"));

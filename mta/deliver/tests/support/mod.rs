@@ -31,6 +31,7 @@ impl Tree {
         for name in ["forward", "condredirect", "bouncesaying", "except", "preline"] {
             link(&exe, &at(&format!("usr/bin/{name}")));
         }
+        link(&exe, &at("usr/libexec/indimail/qmail-lworker"));
         std::fs::create_dir_all(at("control")).unwrap();
         let tree = Self { root };
         tree.give("sent");
@@ -94,8 +95,9 @@ impl Tree {
 
     /// A command as the user, with only the variables of this tree.
     pub fn command(&self, program: &str) -> Command {
-        let sbin = self.at("usr/sbin").join(program);
-        let path = if sbin.exists() { sbin } else { self.at("usr/bin").join(program) };
+        let places =
+            ["usr/sbin", "usr/bin", "usr/libexec/indimail"].map(|place| self.at(place).join(program));
+        let path = places.iter().find(|p| p.exists()).expect("a program of ours");
         let mut command = Command::new("setpriv");
         command
             .arg(format!("--reuid={USER}"))

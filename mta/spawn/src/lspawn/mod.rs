@@ -4,23 +4,26 @@
 //! |---|---|
 //! | 1. `users/cdb` | here, see [`assign::Assignments`] |
 //! | 2. nothing assigned: qmail-getpw (or QMAILGETPW) | a child, as qmailp |
-//! | 3. qmail-local (or QMAILLOCAL) | a child, as the recipient, for good; never as root |
-//! | 3. vdelivermail (or QMAILLOCAL), for an account with a user of its own, see `owner` | the same |
+//! | 3. qmail-lworker, unless there is a QMAILLOCAL, see `workers` | a child that stays, as the recipient, for good |
+//! | 4. what it hands back: qmail-local (or QMAILLOCAL) | a child, as the recipient, for good; never as root |
+//! | 4. vdelivermail (or QMAILLOCAL), for an account with a user of its own, see `owner` | the same |
 
 mod lookups;
 mod owner;
 mod report;
+mod workers;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assign::{Assignments, Entry};
 use lookup::mail::handed;
 use mta_queue::spawn_protocol::Verdict;
+use mta_queue::worker_protocol::{Request as WorkerRequest, Role as Part};
 use program::{
     Control, Environment, Exit, ExitCodeDoc, Invocation, Layout, Loader, Operands, Place, Program, Source,
     Spec, Variable,
@@ -29,12 +32,13 @@ use unix::child::{Ending, Launch};
 use unix::clock::Deadline;
 use unix::ids::{Role, Roles};
 use unix::wait::Interest;
-use unix::{Errno, Gid, Uid};
+use unix::{Errno, Gid, Pid, Uid};
 
 pub use report::{Code, report};
 
 use lookups::Lookups;
 use owner::{Known, Owners};
+use workers::{Told, Workers};
 
 use crate::pool::{self, Child, Ended, Next, Spawner};
 use crate::request::{Answer, Delivery};
@@ -63,13 +67,19 @@ static SPEC: Spec = Spec {
         },
         Variable {
             name: "QMAILLOCAL",
-            help: "program that delivers, as the recipient (PREFIX/sbin/qmail-local)",
+            help: "program that delivers, as the recipient, each message (qmail-lworker, and PREFIX/sbin/qmail-local for what that does not do)",
         },
     ],
-    controls: &[Control::new(
-        "timeoutread",
-        "seconds for each question to inlookup; default 4. Other deliveries go on meanwhile",
-    )],
+    controls: &[
+        Control::new(
+            "timeoutread",
+            "seconds for each question to inlookup; default 4. Other deliveries go on meanwhile",
+        ),
+        Control::new(
+            "timeoutlocal",
+            "seconds that qmail-lworker may be at a delivery before it is killed; default 600",
+        ),
+    ],
     exits: &[
         ExitCodeDoc { code: 0, meaning: "no more requests, all deliveries done" },
         ExitCodeDoc { code: 100, meaning: "wrong usage" },
@@ -79,8 +89,9 @@ static SPEC: Spec = Spec {
         },
     ],
     description: "qmail-lspawn is started by qmail-start and reads delivery requests of qmail-send from descriptor 0. For each \
-        it looks the recipient's local part up, changes to that user for good and runs qmail-local; at most 500 at a time. \
-        It writes one report for each to descriptor 1. What it cannot find out, a name service that does not answer for \
+        it looks the recipient's local part up and has it delivered by a process that has changed to that user for good; at \
+        most 500 at a time. That is qmail-lworker, which stays for a minute to take the next message for that user, or, \
+        where a delivery needs a program, qmail-local. It writes one report for each to descriptor 1. What it cannot find out, a name service that does not answer for \
         instance, is a deferral.\n\n\
         The queue operand is not looked at; it tells processes apart in ps.",
     ..Spec::EMPTY
@@ -100,6 +111,7 @@ pub struct Settings {
     layout: Layout,
     inlookup: PathBuf,
     lookup_patience: Duration,
+    delivery_patience: Duration,
     environment: Environment,
 }
 
@@ -132,6 +144,12 @@ fn load(invocation: &Invocation) -> Result<Settings, Exit> {
             4,
             1..=600,
         )),
+        delivery_patience: Duration::from_secs(loader.number(
+            "delivery patience",
+            Source { control: Some("timeoutlocal"), ..Source::default() },
+            600,
+            1..=86_400,
+        )),
         environment,
     };
     invocation.finish(loader, settings, Exit::TEMPORARY)
@@ -145,7 +163,12 @@ fn run(settings: Settings) -> Result<(), service::Error> {
     let extensions = settings.environment.is_set("QMAIL_EXT");
     let lookups = Lookups::new(settings.inlookup.clone(), settings.lookup_patience);
     let owners = Owners::new(lookups, extensions);
-    service::serve(&mut Lspawn { settings, finder, owners }, owner)
+    let worker = settings.layout.libexec("qmail-lworker");
+    let workers = Workers::new(worker, settings.environment.clone(), settings.delivery_patience);
+    let mut spawner = Lspawn { settings, finder, owners, workers };
+    let result = service::serve(&mut spawner, owner);
+    spawner.workers.finish();
+    result
 }
 
 /// The spawner.
@@ -154,6 +177,16 @@ struct Lspawn {
     settings: Settings,
     finder: Role,
     owners: Owners,
+    workers: Workers,
+}
+
+/// What a delivery waits for.
+#[derive(Debug)]
+struct Waiting {
+    /// Whose mail it is by the assignments.
+    entry: Entry,
+    /// What is known beside that, once inlookup has been asked: then a worker is at it.
+    known: Option<Known>,
 }
 
 /// What a child of a local delivery does.
@@ -165,8 +198,7 @@ enum Stage {
 
 impl Spawner for Lspawn {
     type Stage = Stage;
-    /// Whose mail it is by the assignments; inlookup is asked whether it is an account's.
-    type Waiting = Entry;
+    type Waiting = Waiting;
 
     fn begin(&mut self, number: u16, delivery: &Delivery) -> Next<Self> {
         if delivery.local.is_empty() {
@@ -197,21 +229,37 @@ impl Spawner for Lspawn {
         }
     }
 
-    fn watched(&self) -> Option<(BorrowedFd<'_>, Interest)> {
-        self.owners.watched()
+    fn watched(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
+        self.owners.watched().into_iter().chain(self.workers.watched()).collect()
     }
 
     fn deadline(&self) -> Option<Deadline> {
-        self.owners.deadline()
+        [self.owners.deadline(), self.workers.deadline()].into_iter().flatten().min()
     }
 
     fn look(&mut self) -> Vec<u16> {
-        self.owners.look()
+        let mut all = self.owners.look();
+        all.extend(self.workers.look());
+        all
     }
 
-    fn go_on(&mut self, number: u16, delivery: &Delivery, entry: Entry) -> Next<Self> {
-        let known = self.owners.known(number, delivery, &entry);
-        self.start(delivery, &entry, known)
+    fn gone(&mut self, pid: Pid, ending: Ending) {
+        self.workers.gone(pid, ending);
+    }
+
+    fn go_on(&mut self, number: u16, delivery: &Delivery, waiting: Waiting) -> Next<Self> {
+        let Waiting { entry, known } = waiting;
+        let Some(known) = known else {
+            let known = self.owners.known(number, delivery, &entry);
+            return self.start(number, delivery, entry, known);
+        };
+        match self.workers.take(number) {
+            Some(Told::Ended(ending, text)) => Next::Done(report(ending, &text)),
+            Some(Told::NeedsProgram) | None => match (&delivery.file).rewind() {
+                Ok(()) => self.start_program(delivery, &entry, &known),
+                Err(e) => Next::Done(Code::SYSTEM.answer_because(format!("the message: {e}"))),
+            },
+        }
     }
 }
 
@@ -240,22 +288,41 @@ impl Lspawn {
     /// Goes on with an assignment, after a question to inlookup where there is one.
     fn deliver(&mut self, number: u16, delivery: &Delivery, entry: Entry) -> Next<Self> {
         if self.owners.ask(number, delivery, &entry) {
-            return Next::Wait(entry);
+            return Next::Wait(Waiting { entry, known: None });
         }
-        self.start(delivery, &entry, Known::default())
+        self.start(number, delivery, entry, Known::default())
+    }
+
+    /// Gives the delivery to a worker, or starts a program for it.
+    fn start(&mut self, number: u16, delivery: &Delivery, entry: Entry, known: Known) -> Next<Self> {
+        if recipient(&entry, &known).0.is_root() {
+            return Next::Done(Code::ROOT.answer());
+        }
+        if self.settings.local.is_none() && self.give(number, delivery, &entry, &known) {
+            return Next::Wait(Waiting { entry, known: Some(known) });
+        }
+        self.start_program(delivery, &entry, &known)
+    }
+
+    /// Has a worker taken it?
+    fn give(&mut self, number: u16, delivery: &Delivery, entry: &Entry, known: &Known) -> bool {
+        let operands = self.operands(delivery, entry).map(OsString::into_vec).to_vec();
+        let variables = self.variables(delivery, known).into_iter();
+        let request = WorkerRequest {
+            number,
+            role: if known.own.is_some() { Part::Account } else { Part::Local },
+            operands,
+            variables: variables.map(|(n, v)| (n.into_bytes(), v.into_vec())).collect(),
+        };
+        self.workers.give(recipient(entry, known), &request, delivery.file.as_fd())
     }
 
     /// Starts qmail-local as the recipient, or vdelivermail as an account that is a user.
-    fn start(&self, delivery: &Delivery, entry: &Entry, known: Known) -> Next<Self> {
+    fn start_program(&self, delivery: &Delivery, entry: &Entry, known: &Known) -> Next<Self> {
         let program = if known.own.is_some() { "vdelivermail" } else { "qmail-local" };
-        let (uid, gid) = known.own.unwrap_or((Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));
-        if uid.is_root() {
-            return Next::Done(Code::ROOT.answer());
-        }
-        let mut environment = self.environment(delivery);
-        if let Some(answer) = known.answer {
-            environment.set(handed::VARIABLE, OsString::from_vec(answer));
-        }
+        let (uid, gid) = recipient(entry, known);
+        let mut environment = self.settings.environment.clone();
+        self.variables(delivery, known).into_iter().for_each(|(name, value)| environment.set(name, value));
         let path = self.settings.local.clone().unwrap_or_else(|| self.settings.layout.sbin(program));
         let launch = Launch::new(&path).arg0(program).identity(uid, gid, Vec::new());
         match self.start_local(delivery, entry, launch, &environment) {
@@ -273,9 +340,8 @@ impl Lspawn {
     ) -> io::Result<Child<Stage>> {
         let (output, write) = pool::output_pipe()?;
         let pid = launch
-            .args(local_arguments(delivery, entry))
-            .args([&self.settings.default_delivery])
-            .args([OsString::from_vec(delivery.extra_header.clone())])
+            .args(["--"])
+            .args(self.operands(delivery, entry))
             .env_exactly(environment.to_vec())
             .descriptor(delivery.file.as_fd(), 0)?
             .descriptor(write.as_fd(), 1)?
@@ -284,34 +350,42 @@ impl Lspawn {
         Ok(Child { pid, output, keep: TEXT_MAX, stage: Stage::Delivering })
     }
 
-    /// The service's variables and what belongs to this delivery.
-    fn environment(&self, delivery: &Delivery) -> Environment {
-        let mut environment = self.settings.environment.clone();
+    /// What belongs to this delivery, beside the service's variables.
+    fn variables(&self, delivery: &Delivery, known: &Known) -> Vec<(String, OsString)> {
         let exported = crate::exported::variables(&delivery.exported, &self.settings.environment);
         let names: Vec<&str> = exported.iter().map(|(name, _)| name.as_str()).collect();
-        environment.set("EXPORTED_HEADERS", names.join(":"));
-        for (name, value) in exported {
-            environment.set(name, OsString::from_vec(value));
+        let mut all = vec![("EXPORTED_HEADERS".to_owned(), names.join(":").into())];
+        let mut set =
+            |name: &str, value: &[u8]| all.push((name.to_owned(), OsString::from_vec(value.to_vec())));
+        exported.iter().for_each(|(name, value)| set(name, value));
+        set("MESSID", &delivery.message);
+        set("QQEH", &delivery.extra_header);
+        if let Some(answer) = &known.answer {
+            set(handed::VARIABLE, answer);
         }
-        environment.set("MESSID", OsString::from_vec(delivery.message.clone()));
-        environment.set("QQEH", OsString::from_vec(delivery.extra_header.clone()));
-        environment
+        all
+    }
+
+    /// `user home local dash ext domain sender defaultdelivery extraheader`
+    fn operands(&self, delivery: &Delivery, entry: &Entry) -> [OsString; 9] {
+        let fields: [&[u8]; 9] = [
+            &entry.user,
+            &entry.home,
+            &delivery.local,
+            &entry.dash,
+            &entry.ext,
+            &delivery.domain,
+            &delivery.sender,
+            self.settings.default_delivery.as_bytes(),
+            &delivery.extra_header,
+        ];
+        fields.map(|f| OsString::from_vec(f.to_vec()))
     }
 }
 
-/// `-- user home local dash ext domain sender`
-fn local_arguments(delivery: &Delivery, entry: &Entry) -> Vec<OsString> {
-    let fields = [
-        &b"--"[..],
-        &entry.user,
-        &entry.home,
-        &delivery.local,
-        &entry.dash,
-        &entry.ext,
-        &delivery.domain,
-        &delivery.sender,
-    ];
-    fields.iter().map(|f| OsString::from_vec(f.to_vec())).collect()
+/// Whose rights the delivery has.
+fn recipient(entry: &Entry, known: &Known) -> (Uid, Gid) {
+    known.own.unwrap_or((Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)))
 }
 
 /// Before anything of qmail-local ran: the change of user or exec failed.
