@@ -13,7 +13,7 @@ use crate::deliveries::{Kill, Victim};
 use crate::kit::{PATIENCE, until};
 
 /// Those whose death can repeat a delivery. While one of them is killed all of them stand still.
-const FROZEN: [&str; 4] = ["qmail-send", "qmail-lspawn", "qmail-local", "vdelivermail"];
+const FROZEN: [&str; 5] = ["qmail-send", "qmail-lspawn", "qmail-lworker", "qmail-local", "vdelivermail"];
 
 /// A process of the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,10 +92,10 @@ impl Killer {
             moment.undone = self.undone();
         }
         for target in &targets {
-            let victim = victim(target, &frozen);
+            let victims = victims(target, &frozen);
             // One that ended by itself in the meantime is nobody's victim.
             if kill(target.pid, Signal::SIGKILL).is_ok() {
-                moment.victims.push(victim);
+                moment.victims.extend(victims);
             }
         }
         for process in frozen.iter().filter(|p| p.name != name) {
@@ -169,12 +169,12 @@ fn message_id(path: &Path) -> String {
     read.ok().and(found).unwrap_or_default().to_owned()
 }
 
-/// What a process is to the deliveries, by those above it.
-fn victim(process: &Process, frozen: &[Process]) -> Victim {
+/// What a process is to the deliveries, by those above it: one victim, but one for each delivery of a worker.
+fn victims(process: &Process, frozen: &[Process]) -> Vec<Victim> {
     let parent = |p: &Process| frozen.iter().find(|f| f.pid == p.parent);
     let number = |pid: Pid| pid.as_raw().unsigned_abs();
     if process.name == "qmail-send" {
-        return Victim::Sender(number(process.pid));
+        return vec![Victim::Sender(number(process.pid))];
     }
     // A delivery may consist of several processes below each other.
     let mut spawner = Some(process);
@@ -183,13 +183,25 @@ fn victim(process: &Process, frozen: &[Process]) -> Victim {
     }
     // A spawner whose sender is gone finishes what it has; that sender's death is on record.
     let Some(sender) = spawner.and_then(parent).filter(|p| p.name == "qmail-send") else {
-        return Victim::Bystander;
+        return vec![Victim::Bystander];
     };
     let sender = number(sender.pid);
     if process.name == "qmail-lspawn" {
-        return Victim::Spawner(sender);
+        return vec![Victim::Spawner(sender)];
     }
-    let message = fs::read_link(format!("/proc/{}/fd/0", process.pid)).unwrap_or_default();
-    let id = message.file_name().and_then(|n| n.to_str()?.parse().ok());
-    id.map_or(Victim::Bystander, |id| Victim::Delivery { sender, id })
+    let directory = PathBuf::from(format!("/proc/{}/fd", process.pid));
+    let open = match &process.name[..] {
+        // What it has not read yet it has not begun; what it has answered for it has closed.
+        "qmail-lworker" => entries(&directory),
+        _ => vec![directory.join("0")],
+    };
+    let found: Vec<Victim> = open
+        .iter()
+        .filter_map(|fd| {
+            let message = fs::read_link(fd).ok()?;
+            let id = message.file_name()?.to_str()?.parse().ok()?;
+            message.iter().any(|part| part == "mess").then_some(Victim::Delivery { sender, id })
+        })
+        .collect();
+    if found.is_empty() { vec![Victim::Bystander] } else { found }
 }

@@ -13,7 +13,7 @@ use e2e::smtp;
 use nix::sys::signal::{Signal, kill};
 
 /// What is killed, one after the other.
-const DAEMONS: [&str; 10] = [
+const DAEMONS: [&str; 11] = [
     "qmail-send",
     "todo-proc",
     "qmail-lspawn",
@@ -21,6 +21,7 @@ const DAEMONS: [&str; 10] = [
     "qmail-rspawn",
     "inlookup",
     "nssd",
+    "qmail-lworker",
     "qmail-local",
     "vdelivermail",
     "tcpserver",

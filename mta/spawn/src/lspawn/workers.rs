@@ -257,3 +257,121 @@ fn hear(worker: &mut Worker, buffer: &mut [u8], told: &mut BTreeMap<u16, Told>) 
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mta_queue::worker_protocol::Role;
+
+    /// Workers with one of root's own making: a process that does nothing, and the other end.
+    fn workers() -> (Workers, OwnedFd, Pid) {
+        let mut workers = Workers::new("/nonexistent".into(), Environment::default(), IDLE);
+        let (ours, theirs) = passing::pair().unwrap();
+        let pid = Launch::new("/bin/sleep").args(["1000"]).start().unwrap();
+        let (idle, old) = (Deadline::after(IDLE), Deadline::after(AGE));
+        let (socket, open) = (Some(ours), BTreeMap::new());
+        workers.all.push(Worker { user: USER, pid, socket, greeted: false, killed: false, open, idle, old });
+        (workers, theirs, pid)
+    }
+
+    const USER: (Uid, Gid) = (Uid::from_raw(4711), Gid::from_raw(4711));
+
+    fn give(workers: &mut Workers, user: (Uid, Gid), number: u16) -> bool {
+        let operands = vec![Vec::new(); 9];
+        let request = Request { number, role: Role::Local, operands, variables: Vec::new() };
+        let null = File::open("/dev/null").unwrap();
+        workers.give(user, &request, null.as_fd())
+    }
+
+    fn say(worker: &OwnedFd, answer: &Answer) {
+        passing::send_whole(worker, &answer.encode()).unwrap();
+    }
+
+    fn ended(number: u16) -> Answer {
+        Answer::Ended { number, code: 0, text: b"did 1\n".to_vec() }
+    }
+
+    /// Kills it if nobody has; what became of its deliveries.
+    fn end(workers: &mut Workers, pid: Pid) -> Ending {
+        let _ = kill(pid, Signal::SIGKILL);
+        let ending = wait_for(pid).unwrap();
+        workers.gone(pid, ending);
+        ending
+    }
+
+    #[test]
+    fn answers_before_the_end_count_and_the_rest_is_deferred() {
+        let (mut workers, theirs, pid) = workers();
+        assert!((1..=3).all(|n| give(&mut workers, USER, n)));
+        for answer in [Answer::Hello, ended(2), Answer::NeedsProgram(3)] {
+            say(&theirs, &answer);
+        }
+        let ending = end(&mut workers, pid);
+        assert_eq!(workers.look(), [1, 2, 3]);
+        assert_eq!(workers.take(1), Some(Told::Ended(ending, Vec::new())));
+        assert_eq!(workers.take(2), Some(Told::Ended(Ending::Exited(0), b"did 1\n".to_vec())));
+        assert_eq!(workers.take(3), Some(Told::NeedsProgram));
+        assert!(workers.look().is_empty() && workers.all.is_empty());
+    }
+
+    #[test]
+    fn one_that_never_came_up_has_done_nothing() {
+        let (mut workers, _theirs, pid) = workers();
+        assert!(give(&mut workers, USER, 1));
+        end(&mut workers, pid);
+        assert_eq!(workers.take(1), Some(Told::NeedsProgram));
+        // And none is started for a while.
+        assert!(workers.none_before.is_some() && !give(&mut workers, USER, 2));
+    }
+
+    #[test]
+    fn nonsense_and_lies_about_other_deliveries_are_the_end_of_it() {
+        for answers in [
+            vec![vec![7]],
+            vec![Answer::Hello.encode(), Answer::Hello.encode()],
+            vec![Answer::Hello.encode(), ended(2).encode()],
+            vec![Answer::Hello.encode(), ended(1).encode(), ended(1).encode()],
+            vec![ended(1).encode()],
+        ] {
+            let (mut workers, theirs, pid) = workers();
+            assert!(give(&mut workers, USER, 1));
+            for bytes in &answers {
+                passing::send_whole(&theirs, bytes).unwrap();
+            }
+            workers.look();
+            assert!(workers.all[0].killed && !give(&mut workers, USER, 3), "{answers:?}");
+            assert_eq!(wait_for(pid).unwrap(), Ending::Killed(9));
+            workers.gone(pid, Ending::Killed(9));
+            assert_eq!(workers.look(), [1], "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_serves_one_user() {
+        let (mut workers, _theirs, pid) = workers();
+        for other in [(Uid::from_raw(4711), Gid::from_raw(1)), (Uid::from_raw(1), Gid::from_raw(4711))] {
+            assert!(!give(&mut workers, other, 1));
+        }
+        end(&mut workers, pid);
+    }
+
+    #[test]
+    fn one_that_is_late_is_killed_and_one_without_work_is_let_go() {
+        let (mut workers, theirs, pid) = workers();
+        workers.patience = Duration::ZERO;
+        assert!(give(&mut workers, USER, 1));
+        say(&theirs, &Answer::Hello);
+        assert!(workers.look().is_empty() && workers.deadline().is_none());
+        assert_eq!(wait_for(pid).unwrap(), Ending::Killed(9));
+        workers.gone(pid, Ending::Killed(9));
+        assert_eq!(workers.take(1), Some(Told::Ended(Ending::Killed(9), Vec::new())));
+
+        let (mut workers, theirs, pid) = self::workers();
+        say(&theirs, &Answer::Hello);
+        workers.all[0].idle = Deadline::after(Duration::ZERO);
+        workers.look();
+        assert!(workers.all[0].socket.is_none() && !workers.all[0].killed);
+        assert_eq!(passing::receive(&theirs, &mut [0; 9], true).unwrap().length, 0);
+        end(&mut workers, pid);
+    }
+}
