@@ -85,7 +85,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], wait: bool) -> io::Result<R
                 // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them. All
                 // of them are taken; those that are not wanted close at once.
                 let all = numbers.into_iter().map(|n| unsafe { OwnedFd::from_raw_fd(n) });
-                descriptor = all.last().or(descriptor);
+                all.for_each(|fd| descriptor = Some(fd));
             }
         }
         let cut = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
