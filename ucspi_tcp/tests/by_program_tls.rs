@@ -391,3 +391,17 @@ fn the_key_may_be_roots_and_term_reaches_the_program() {
     assert_eq!(server.wait(), Some(0));
     assert_eq!(talk.rest(), "bye\n");
 }
+
+#[test]
+fn a_socket_that_was_passed_is_served_with_tls() {
+    let (kit, _) = place();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 0</dev/null";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(kit.path("tcpserver")).args(["-s", "-i", "."]);
+    command.args(args(&["127.0.0.1", "9", "/bin/echo", "passed"])).current_dir(kit.path(""));
+    let child = command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).spawn().unwrap();
+    let server = Server { child, port };
+    assert_eq!(answer(&kit, &server, &[]), "passed\n");
+}
