@@ -11,7 +11,7 @@
 //! - [`supervise`]: one service; [`svscan`]: a directory of them; [`svscanboot`]: how that begins;
 //! - [`status`], [`state_path`], [`client`] and [`fifo`]: what both sides of a service directory share;
 //! - [`svc`], [`svstat`], [`svok`], [`svps`]: the operator's side; [`minisvc`] sets things up;
-//! - [`multilog`], [`tai64n`], [`logselect`], [`qfilelog`], [`splogger`]: logs; [`pipeline`], [`teepipe`]: pipes between services;
+//! - [`multilog`], [`tai64n`], [`logselect`], [`qlogselect`], [`qfilelog`], [`splogger`]: logs; [`pipeline`], [`teepipe`]: pipes between services;
 //! - [`readproctitle`], [`svalert`], [`waitfor`], [`inotify`]: what tells a person or a script;
 //! - [`chain`], [`fghack`], [`setuidgid`], [`envdir`], [`envini`], [`softlimit`], [`setlock`]: programs that become another.
 //!
@@ -31,6 +31,7 @@ pub mod minisvc;
 pub mod multilog;
 pub mod pipeline;
 pub mod qfilelog;
+pub mod qlogselect;
 pub mod readproctitle;
 pub mod setlock;
 pub mod setuidgid;

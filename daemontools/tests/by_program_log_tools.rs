@@ -206,3 +206,23 @@ fn multipipe_gives_each_service_a_copy() {
     assert_eq!(kit.code("svok", &["all/a"]), 100);
     assert_eq!(kit.code("multipipe", &["nowhere"]), 1);
 }
+
+#[test]
+fn qlogselect_filters_a_delivery_log() {
+    let kit = Kit::new();
+    let log =
+        "5.0 new msg 1\n5.0 info msg 1: bytes 9 from <a@x> qp 2 uid 3\n6.0 status: local 0/1 remote 0/1\n";
+    fs::write(kit.path("input"), log).unwrap();
+    let select = |args: &[&str]| {
+        let mut command = kit.ours("qlogselect");
+        command.args(args).stdin(fs::File::open(kit.path("input")).unwrap()).stdout(Stdio::piped());
+        let out = command.output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+    };
+    let without_status = log.replace("6.0 status: local 0/1 remote 0/1\n", "");
+    assert_eq!(select(&[]), (0, log.to_owned()));
+    assert_eq!(select(&["from", "a@*", "stripstatus"]), (0, without_status));
+    assert_eq!(select(&["from", "b@*", "stripstatus"]), (0, String::new()));
+    assert_eq!(select(&["start", "1970-01-02"]), (0, String::new()));
+    assert_eq!(select(&["since", "5"]).0, 100);
+}

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use daemontools::{
-    fghack, inotify, logselect, minisvc, multilog, pipeline, qfilelog, readproctitle, setuidgid, splogger,
-    svalert, svc, svok, svps, svscan, svscanboot, svstat, tai64n, teepipe, waitfor,
+    fghack, inotify, logselect, minisvc, multilog, pipeline, qfilelog, qlogselect, readproctitle, setuidgid,
+    splogger, svalert, svc, svok, svps, svscan, svscanboot, svstat, tai64n, teepipe, waitfor,
 };
 
 program::main!(
@@ -33,6 +33,7 @@ program::main!(
         tai64n::TAI64N2TAI_PROGRAM,
         tai64n::TAI2TAI64N_PROGRAM,
         logselect::PROGRAM,
+        qlogselect::PROGRAM,
         qfilelog::PROGRAM,
         splogger::PROGRAM,
         teepipe::PROGRAM,
