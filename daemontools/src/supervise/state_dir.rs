@@ -37,6 +37,8 @@ pub struct StateDir {
     path: PathBuf,
     /// Kept open: it tells when something in it is removed.
     directory: File,
+    /// Which boot of the machine this is.
+    boot: String,
     identity: (u64, u64),
     lock: Option<Lock>,
     /// Reading end of the commands.
@@ -103,6 +105,7 @@ impl StateDir {
         Ok(Self {
             path: path.to_owned(),
             directory,
+            boot: process::boot_id().unwrap_or_default(),
             identity: (meta.dev(), meta.ino()),
             lock: Some(lock),
             control,
@@ -167,7 +170,7 @@ impl StateDir {
     pub fn survivor(&self) -> Option<process::Handle> {
         let bytes = fs::read(self.path.join("service")).ok()?;
         let (boot, line) = bytes.split_at_checked(usize::try_from(SERVICE_LINE_AT).ok()?)?;
-        if boot.strip_suffix(b"\n")? != process::boot_id().ok()?.as_bytes() {
+        if self.boot.is_empty() || boot.strip_suffix(b"\n")? != self.boot.as_bytes() {
             return None;
         }
         let then = process::parse_stat(line)?;
@@ -194,8 +197,7 @@ impl StateDir {
     /// Disk full.
     pub fn forget_service(&self) -> io::Result<()> {
         // Never shortened: on a disk that is full by now there is still room for the next line.
-        let boot = process::boot_id().unwrap_or_default();
-        let mut bytes = format!("{boot:36}\n").into_bytes();
+        let mut bytes = format!("{:36}\n", self.boot).into_bytes();
         bytes.resize(bytes.len() + SERVICE_LINE_MAX, b'\n');
         self.service.write_all_at(&bytes, 0)
     }

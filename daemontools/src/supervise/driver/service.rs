@@ -86,20 +86,22 @@ impl Driver<'_> {
             return;
         }
         self.announcement = None;
-        let mut permanent = false;
-        if let Death::Known(ending) = death {
-            self.last = Some(ending);
-            permanent = ending == PERMANENT && fs::exists("permafail").unwrap_or(false);
-            self.count_death(ending);
-        }
+        let Death::Known(ending) = death else {
+            self.feed(Event::Ended { death, permanent: false });
+            return;
+        };
+        let when = self.labels.label(unix::clock::since_epoch());
+        self.last = Some(ending);
+        let permanent = ending == PERMANENT && fs::exists("permafail").unwrap_or(false);
         self.feed(Event::Ended { death, permanent });
+        // Afterwards, for the next instance should not wait for it.
+        self.count_death(tally::Death { when, ending });
     }
 
-    fn count_death(&mut self, ending: Ending) {
+    fn count_death(&self, death: tally::Death) {
         let max = small_file("max-death-tally").and_then(|text| policy::number(&text));
         let max = max.and_then(|n| usize::try_from(n).ok()).unwrap_or(tally::DEFAULT_MAX);
-        let when = self.labels.label(unix::clock::since_epoch());
-        if let Err(e) = self.state.count_death(tally::Death { when, ending }, max) {
+        if let Err(e) = self.state.count_death(death, max) {
             self.warn(&format!("unable to write {}/death_tally: {e}", self.place.state.display()));
         }
     }
