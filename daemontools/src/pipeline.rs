@@ -54,7 +54,7 @@ pub static MULTIPIPE: Spec = Spec {
     description: "\
 Starts one supervise(8) for each directory in dir (default: the working directory), names that begin with a dot and supervise left out, and gives each \
 a copy of its standard input. It looks for new directories every five seconds; a new service begins with what is read from then on, and the pipe of one whose directory is gone is \
-closed. The slowest reader holds up the others; one that stops reading does not. At the end of the input, and at INT, QUIT or TERM, what was read is delivered and the services are taken \
+closed. The slowest reader holds up the others; one that stops reading does not. At the end of the input, and at INT, QUIT or TERM, what was read is delivered (a service has five seconds to read it) and the services are taken \
 down with svc -dx. supervise and svc are looked for in PATH.",
     ..Spec::EMPTY
 };
@@ -69,6 +69,8 @@ const FAILED: Exit = Exit(1);
 const SIZE: usize = 8192;
 /// Between two looks for new directories.
 const RESCAN: Duration = Duration::from_secs(5);
+/// So long do services get at the end to read what they were given.
+const DRAIN: Duration = Duration::from_secs(5);
 const STOPPERS: [Signal; 3] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 fn supervise(dir: &Path, input: Option<BorrowedFd<'_>>, output: Option<BorrowedFd<'_>>) -> io::Result<Pid> {
@@ -186,6 +188,7 @@ fn multipipe(invocation: &Invocation) -> Exit {
         return FAILED;
     }
     let copied = all.copy();
+    all.drain();
     for (dir, Reader { pid, pipe }) in std::mem::take(&mut all.readers) {
         drop(pipe);
         take_down(invocation, &dir, pid);
@@ -267,6 +270,18 @@ impl Multipipe<'_> {
             self.deliver(bytes)?;
             let count = bytes.len();
             input.consume(count);
+        }
+    }
+
+    /// Waits until all have read what they were given: a service that is taken down reads no more.
+    fn drain(&self) {
+        let deadline = Deadline::after(DRAIN);
+        let full = |reader: &Reader| {
+            reader.pipe.as_ref().is_some_and(|pipe| unix::fd::unread(pipe.as_fd()).is_ok_and(|n| n > 0))
+        };
+        while self.readers.values().any(full) && !deadline.passed() {
+            // The kernel has no event for a pipe that was emptied.
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -182,6 +182,17 @@ pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Res
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
+/// How many bytes are in a pipe and not read yet; either end will do.
+///
+/// # Errors
+/// Not a pipe.
+pub fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: an open descriptor, and FIONREAD writes one int, which lives here.
+    let done = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
+}
+
 /// Reads until EOF but keeps at most `limit` bytes; the rest is read and dropped.
 ///
 /// # Errors
@@ -245,6 +256,7 @@ mod tests {
         let (r, w) = pipe().unwrap();
         let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
         Raw(w.as_fd()).write_all(b"abcdef").unwrap();
+        assert_eq!((unread(r.as_fd()).unwrap(), unread(w.as_fd()).unwrap()), (6, 6));
         assert_eq!(splice(r.as_fd(), null.as_fd(), 4).unwrap(), 4);
         let mut buf = [0; 9];
         assert_eq!(Raw(r.as_fd()).read(&mut buf).unwrap(), 2);
