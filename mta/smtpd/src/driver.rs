@@ -6,6 +6,7 @@ use zeroize::Zeroize as _;
 
 use crate::channel::{Channel, Heard};
 use crate::log::Log;
+use crate::lookups::Lookups;
 use crate::world::World;
 
 /// Bytes read at a time.
@@ -13,7 +14,7 @@ const PIECE: usize = 32 * 1024;
 
 /// Runs a session to its end.
 pub(crate) fn serve(session: &mut Session, channel: &mut Channel, world: &mut World, log: &Log) -> Exit {
-    let mut buffer = vec![0; PIECE];
+    let (mut buffer, mut lookups) = (vec![0; PIECE], Lookups::default());
     loop {
         match session.next_action() {
             Action::Send(bytes) => channel.send(&bytes),
@@ -33,7 +34,7 @@ pub(crate) fn serve(session: &mut Session, channel: &mut Channel, world: &mut Wo
                 Heard::TimedOut => session.timed_out(),
                 Heard::Terminated => session.terminate(),
             },
-            Action::Ask(Query::PrepareTls) => session.answer(match world.tls() {
+            Action::Ask(Query::PrepareTls) => session.answer(match world.settings().tls() {
                 Ok(_) => Answer::Yes,
                 Err(e) => {
                     log.line(&format!("TLS: {e}"));
@@ -41,11 +42,11 @@ pub(crate) fn serve(session: &mut Session, channel: &mut Channel, world: &mut Wo
                 }
             }),
             Action::Ask(query) => {
-                let answer = world.answer(query, log);
+                let answer = world.answer(query, &mut lookups, log);
                 session.answer(answer);
             }
             Action::StartTls => {
-                let facts = world.tls().and_then(|config| channel.start_tls(config));
+                let facts = world.settings().tls().and_then(|config| channel.start_tls(config));
                 if let Err(e) = &facts {
                     log.line(&format!("TLS: {e}"));
                 }

@@ -1,16 +1,18 @@
-//! qmail-smtpd: one SMTP session on descriptors 0 and 1.
+//! qmail-smtpd: SMTP sessions, one on descriptors 0 and 1 or thousands on sockets.
 //!
 //! ```text
-//! environment, control files ──► Settings ──► smtp::server::{Policy, Peer}
-//!                                                   │
-//! client ◄──► Channel (TLS, deadlines) ◄── driver ──┤ smtp::server::Session (no I/O)
-//!                                            │      │
-//!                              World: lists, inlookup, the queue
+//! control files, variables ──► Settings (process) ──► smtp::server::Policy
+//! variables of a client ─────► Facts (connection) ──► smtp::server::Peer
+//!                                                      │
+//! client ◄──► channel (TLS, deadlines) ◄── driver ─────┤ smtp::server::Session (no I/O)
+//! clients ◄─► resident: event loop, workers ───────────┘
+//!                                  │
+//!                     World: lists, inlookup, the queue
 //! ```
 //!
-//! The session decides everything that is said; [`World`] finds out what it asks: control files and
-//! their cdb, `inlookup` on its socket, the queue program. Nothing is queued unless the client has
-//! sent the end of the message and the queue program has said so.
+//! The session decides everything that is said; [`world::World`] finds out what it asks: control files and
+//! their cdb, `inlookup` on its socket, the queue. Nothing is queued unless the client has sent the end of
+//! the message and the queue has said so. Which of the two drivers serves a session makes no difference to it.
 //!
 //! Not here: DNS, SPF, envrules, greylisting.
 
@@ -18,10 +20,13 @@
 
 mod channel;
 mod driver;
+mod facts;
 mod lists;
 mod log;
+mod lookups;
 mod patterns;
 mod received;
+mod resident;
 mod settings;
 mod spec;
 mod tls;
@@ -32,8 +37,7 @@ use std::sync::Arc;
 use program::{Exit, Invocation, Program};
 use smtp::server::{Peer, Session};
 
-pub use settings::Settings;
-pub use world::World;
+use world::World;
 
 /// The program's entry in the executable's table.
 pub const PROGRAM: Program = Program { spec: &spec::SPEC, main };
@@ -42,11 +46,18 @@ pub const PROGRAM: Program = Program { spec: &spec::SPEC, main };
 const FAILED: Exit = Exit(1);
 
 fn main(invocation: &Invocation) -> Exit {
-    let settings = invocation
-        .parse()
-        .and_then(|parsed| settings::load(invocation, parsed.operands.first().map(|a| a.as_os_str())));
-    match settings {
-        Ok(settings) => run(settings),
+    let parsed = match invocation.parse() {
+        Ok(parsed) if resident::wanted(&parsed) => return resident::main(invocation, &parsed),
+        parsed => parsed,
+    };
+    let loaded = parsed.and_then(|parsed| {
+        let (loader, settings) = settings::load(&invocation.environment, &invocation.layout);
+        let settings = invocation.finish(loader, settings, FAILED)?;
+        let hostname = parsed.operands.first().map(|name| name.as_os_str());
+        Ok((settings, facts::Facts::read(&invocation.environment, hostname)))
+    });
+    match loaded {
+        Ok((settings, facts)) => serve_one(settings, facts),
         Err(Exit::OK) => Exit::OK,
         Err(exit) => {
             // Whatever is wrong here, the client shall come back later.
@@ -57,9 +68,9 @@ fn main(invocation: &Invocation) -> Exit {
 }
 
 /// Serves the client on descriptors 0 and 1.
-#[must_use]
-pub fn run(settings: Settings) -> Exit {
-    let log = log::Log::new(&settings);
+fn serve_one(settings: settings::Settings, facts: facts::Facts) -> Exit {
+    let number = std::process::id();
+    let log = log::Log::new(&facts.origin, number);
     let mut channel = match channel::Channel::new(settings.timeout) {
         Ok(channel) => channel,
         Err(e) => {
@@ -67,9 +78,9 @@ pub fn run(settings: Settings) -> Exit {
             return FAILED;
         }
     };
-    let mut peer = settings.peer.clone();
+    let mut peer = facts.peer.clone();
     if settings.implicit_tls {
-        match tls::server(&settings.certificate).and_then(|config| channel.start_tls(config)) {
+        match settings.tls().and_then(|config| channel.start_tls(config)) {
             Ok(facts) => peer = Peer { tls: Some(facts), ..peer },
             Err(e) => {
                 log.line(&format!("TLS: {e}"));
@@ -77,6 +88,7 @@ pub fn run(settings: Settings) -> Exit {
             }
         }
     }
-    let mut session = Session::new(Arc::new(settings.policy.clone()), peer);
-    driver::serve(&mut session, &mut channel, &mut World::new(settings), &log)
+    let mut session = Session::new(settings.policy.clone(), peer);
+    let mut world = World::new(Arc::new(settings), facts, number);
+    driver::serve(&mut session, &mut channel, &mut world, &log)
 }

@@ -33,17 +33,32 @@ impl AddressList {
         Self { lines: lower(lines).into_iter().collect(), patterns, cdb: Some(cdb) }
     }
 
+    /// As [`AddressList::matches`], when there is no file to look into.
+    pub(crate) fn at_once(&self, address: &[u8]) -> Option<bool> {
+        if self.cdb.as_deref().is_some_and(|cdb| cdb.try_exists().unwrap_or(true)) {
+            return None;
+        }
+        Some(self.in_memory(&address.to_ascii_lowercase()))
+    }
+
     /// Is this address, or its whole domain, on the list?
     pub(crate) fn matches(&self, address: &[u8]) -> Result<bool, Broken> {
         let address = address.to_ascii_lowercase();
         let domain = address::split(&address).1.map(|d| [b"@", d].concat());
-        let keys = std::iter::once(&address).chain(&domain);
-        for key in keys.clone() {
+        for key in std::iter::once(&address).chain(&domain) {
             if in_cdb(self.cdb.as_deref(), key)? {
                 return Ok(true);
             }
         }
-        Ok(keys.into_iter().any(|k| self.lines.contains(k)) || patterns::verdict(&self.patterns, &address))
+        Ok(self.in_memory(&address))
+    }
+
+    /// `address` is in small letters.
+    fn in_memory(&self, address: &[u8]) -> bool {
+        let domain = address::split(address).1.map(|d| [b"@", d].concat());
+        self.lines.contains(address)
+            || domain.is_some_and(|d| self.lines.contains(&d))
+            || patterns::verdict(&self.patterns, address)
     }
 }
 
@@ -63,22 +78,35 @@ impl DomainList {
         Self { lines: lines.into_iter().map(|l| l.to_ascii_lowercase()).collect(), cdb: Some(cdb) }
     }
 
+    /// As [`DomainList::matches`], when there is no file to look into.
+    pub(crate) fn at_once(&self, domain: &[u8]) -> Option<bool> {
+        let domain = domain.to_ascii_lowercase();
+        if keys(&domain).any(|k| self.lines.contains(k)) {
+            return Some(true);
+        }
+        let cdb = self.cdb.as_deref().is_some_and(|cdb| cdb.try_exists().unwrap_or(true));
+        (!cdb).then_some(false)
+    }
+
     /// Is this domain on the list?
     pub(crate) fn matches(&self, domain: &[u8]) -> Result<bool, Broken> {
         let domain = domain.to_ascii_lowercase();
-        let suffixes =
-            domain.iter().enumerate().filter(|&(i, &b)| i > 0 && b == b'.').map(|(i, _)| &domain[i..]);
-        let keys: Vec<&[u8]> = std::iter::once(&domain[..]).chain(suffixes).collect();
-        if keys.iter().any(|k| self.lines.contains(*k)) {
+        if keys(&domain).any(|k| self.lines.contains(k)) {
             return Ok(true);
         }
-        for key in keys {
+        for key in keys(&domain) {
             if in_cdb(self.cdb.as_deref(), key)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// The domain itself, then each end of it that begins with a dot.
+fn keys(domain: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let suffixes = domain.iter().enumerate().filter(|&(i, &b)| i > 0 && b == b'.').map(|(i, _)| &domain[i..]);
+    std::iter::once(domain).chain(suffixes)
 }
 
 /// The file is opened for each lookup, because it is replaced while sessions run.

@@ -6,7 +6,7 @@ use smtp::command::sanitized;
 use smtp::reply::Reply;
 use smtp::server::{Event, Mail, RecipientState};
 
-use crate::Settings;
+use crate::received::Origin;
 
 /// Writes lines that begin with program, process and client.
 #[derive(Debug)]
@@ -15,10 +15,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The log of this connection.
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let ip = sanitized(&settings.origin.ip);
-        Self { prefix: format!("qmail-smtpd: pid {} from {ip} ", std::process::id()) }
+    /// The log of the connection with this number, the process's own when it serves no other.
+    pub(crate) fn new(origin: &Origin, number: u32) -> Self {
+        Self { prefix: format!("qmail-smtpd: pid {number} from {} ", sanitized(&origin.ip)) }
     }
 
     /// One line.

@@ -1,31 +1,31 @@
 //! Settings: everything the environment and the control files say, read once.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
+use std::ffi::OsStr;
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use message::Moment;
-use program::{Environment, Exit, Invocation, Loader, Source};
+use program::{Environment, Layout, Loader, Source};
+use rustls::ServerConfig;
 use smtp::data::BareLf;
-use smtp::reply::Reply;
-use smtp::server::{AuthPolicy, Gate, Peer, Policy, TlsFacts};
+use smtp::server::{AuthPolicy, Policy};
 
+use crate::facts::either;
 use crate::lists::{AddressList, DomainList};
-use crate::received::Origin;
 
-/// Everything one session needs to know.
+/// What holds for every session of a service.
 #[derive(Debug)]
-pub struct Settings {
-    pub(crate) policy: Policy,
-    pub(crate) peer: Peer,
-    pub(crate) origin: Origin,
+pub(crate) struct Settings {
+    pub(crate) policy: Arc<Policy>,
+    /// The first line of the greeting ends with the date, which is that of the connection.
+    pub(crate) dated: bool,
     pub(crate) timeout: Duration,
     pub(crate) certificate: PathBuf,
     pub(crate) implicit_tls: bool,
     pub(crate) sbin: PathBuf,
-    pub(crate) queue_environment: Vec<(OsString, OsString)>,
     pub(crate) rcpthosts: DomainList,
     pub(crate) badmailfrom: AddressList,
     pub(crate) badrcptto: AddressList,
@@ -37,6 +37,22 @@ pub struct Settings {
     pub(crate) lookup_patience: Duration,
     pub(crate) default_domain: Vec<u8>,
     pub(crate) masquerade: Masquerade,
+    /// Certificate and key, read when the first client wants them.
+    pub(crate) tls: OnceLock<Arc<ServerConfig>>,
+}
+
+impl Settings {
+    /// What TLS is spoken with. Once it has been read, the files may change without effect.
+    ///
+    /// # Errors
+    /// The certificate's file cannot be used.
+    pub(crate) fn tls(&self) -> io::Result<Arc<ServerConfig>> {
+        if let Some(config) = self.tls.get() {
+            return Ok(config.clone());
+        }
+        let config = crate::tls::server(&self.certificate)?;
+        Ok(self.tls.get_or_init(|| config).clone())
+    }
 }
 
 /// Senders that a logged-in user may use besides her own address.
@@ -47,9 +63,8 @@ pub(crate) enum Masquerade {
     Anybody,
 }
 
-/// Reads the settings.
-pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<Settings, Exit> {
-    let env = &invocation.environment;
+/// Reads the settings. What is wrong with them is kept in the loader.
+pub(crate) fn load<'e>(env: &'e Environment, layout: &Layout) -> (Loader<'e>, Settings) {
     let mut loader = Loader::new(env);
     let l = &mut loader;
     let me = line(l, "me");
@@ -65,18 +80,16 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
     let said = l.source(&["SUBMISSION"], &[]);
     let port_said = l.source(&["TCP6LOCALPORT", "TCPLOCALPORT"], &[]);
     l.show("submission", submission, if env.is_set("SUBMISSION") { said } else { port_said });
-    let origin = origin(env, hostname);
     let certificate = l
         .path("certdir", Source { variable: Some("CERTDIR"), ..Source::default() }, "/etc/indimail/certs")
         .join(env.get("SERVERCERT").filter(|v| !v.is_empty()).unwrap_or(OsStr::new("servercert.pem")));
     let settings = Settings {
-        policy: policy(l, &me, submission, &certificate),
-        peer: peer(env, &origin),
+        policy: Arc::new(policy(l, &me, submission, &certificate)),
+        dated: !env.is_set("DISABLE_EXTRA_GREET"),
         timeout: seconds(l, "timeout", None, "timeoutsmtpd", 1200, 1..=86_400),
         implicit_tls: env.is_set("SMTPS"),
         certificate,
-        sbin: invocation.layout.prefix().join("sbin"),
-        queue_environment: queue_environment(env),
+        sbin: layout.prefix().join("sbin"),
         rcpthosts: rcpthosts(l, submission),
         badmailfrom: address_list(l, "badmailfrom", Some("badmailpatterns")).unwrap_or_default(),
         badrcptto: address_list(l, "badrcptto", Some("badrcptpatterns")).unwrap_or_default(),
@@ -100,9 +113,9 @@ pub(crate) fn load(invocation: &Invocation, hostname: Option<&OsStr>) -> Result<
             Some(b"") => Masquerade::Anybody,
             Some(address) => Masquerade::Address(address.to_ascii_lowercase()),
         },
-        origin,
+        tls: OnceLock::new(),
     };
-    invocation.finish(loader, settings, crate::FAILED)
+    (loader, settings)
 }
 
 /// The queue service's socket. Where variables choose a queue, only the one that they name with it.
@@ -172,109 +185,29 @@ fn policy(l: &mut Loader<'_>, me: &[u8], submission: bool, certificate: &std::pa
     }
 }
 
+/// What follows the greeting's first line, before the date.
+const ADVERTISEMENT: &str = concat!(" (NO UCE) ESMTP IndiMail ", env!("CARGO_PKG_VERSION"), " ");
+
+/// The same policy, as a connection at `now` (seconds since 1970) finds it.
+pub(crate) fn dated(policy: &Policy, now: u64) -> Policy {
+    let mut policy = policy.clone();
+    if let Some(first) = policy.greeting.first_mut() {
+        let mark = ADVERTISEMENT.as_bytes();
+        if let Some(at) = first.windows(mark.len()).rposition(|w| w == mark) {
+            first.truncate(at + mark.len());
+            first.extend_from_slice(Moment::utc(now).rfc5322().as_bytes());
+        }
+    }
+    policy
+}
+
 fn greeting(l: &mut Loader<'_>, me: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = list(l, "smtpgreeting").filter(|g| !g.is_empty()).unwrap_or_else(|| vec![me.to_vec()]);
     if !l.environment().is_set("DISABLE_EXTRA_GREET") {
-        let date = Moment::utc(unix::clock::unix_seconds()).rfc5322();
-        let extra = format!(" (NO UCE) ESMTP IndiMail {} {date}", env!("CARGO_PKG_VERSION"));
+        let extra = format!("{ADVERTISEMENT}{}", Moment::utc(unix::clock::unix_seconds()).rfc5322());
         lines[0].extend_from_slice(extra.as_bytes());
     }
     lines
-}
-
-fn peer(env: &Environment, origin: &Origin) -> Peer {
-    let ip = |text: Option<&[u8]>| {
-        let ip: IpAddr = std::str::from_utf8(text?).ok()?.parse().ok()?;
-        Some(ip.to_canonical())
-    };
-    Peer {
-        ip: ip(Some(&origin.ip)),
-        local_ip: ip(either(env, "TCP6LOCALIP", "TCPLOCALIP")),
-        relay: env.bytes("RELAYCLIENT").map(<[u8]>::to_vec),
-        tls: origin.tls_provider.as_ref().map(|text| {
-            let version = text.split(|&b| b == b',').next().unwrap_or_default();
-            TlsFacts { version: smtp::command::sanitized(version), cipher: String::new() }
-        }),
-        gate: gate(env, origin),
-    }
-}
-
-fn origin(env: &Environment, hostname: Option<&OsStr>) -> Origin {
-    let given = |name| env.bytes(name).filter(|v| !v.is_empty()).map(<[u8]>::to_vec);
-    let ip = either(env, "TCP6REMOTEIP", "TCPREMOTEIP").unwrap_or(b"unknown");
-    let parsed: Option<IpAddr> = std::str::from_utf8(ip).ok().and_then(|t| t.parse().ok());
-    Origin {
-        host: given("TCPREMOTEHOST").unwrap_or_else(|| b"unknown".to_vec()),
-        // One client has one name everywhere: v4-mapped addresses are shown as IPv4.
-        ip: parsed.map_or_else(|| ip.to_vec(), |ip| ip.to_canonical().to_string().into_bytes()),
-        info: given("TCPREMOTEINFO"),
-        local: given("TCPLOCALHOST")
-            .or_else(|| hostname.map(|h| h.as_encoded_bytes().to_vec()))
-            .unwrap_or_else(|| unix::host::name().into_bytes()),
-        hide: env.is_set("HIDE_HOST"),
-        tls_provider: given("TLS_PROVIDER"),
-    }
-}
-
-/// Clients that get no service; the first reason counts.
-fn gate(env: &Environment, origin: &Origin) -> Option<Gate> {
-    let text = |name| env.bytes(name).map(|v| String::from_utf8_lossy(v).into_owned());
-    if let Some(value) = text("SHUTDOWN") {
-        let code = value.get(..3).and_then(|c| c.parse::<u16>().ok()).filter(|c| (400..600).contains(c));
-        let greeting = match code {
-            Some(code) => Reply::plain(code, value[3..].trim_start()),
-            None => Reply::new(421, "4.3.2", "sorry, this service is closed for now"),
-        };
-        let later = Reply::new(503, "5.3.2", "sorry, this service is closed for now");
-        return Some(Gate { greeting, later, slow: false });
-    }
-    let refused = |text: &str| {
-        let reply = Reply::new(553, "5.7.1", text);
-        Some(Gate { greeting: reply.clone(), later: reply, slow: true })
-    };
-    if env.is_set("OPENRELAY") {
-        return refused("sorry, no mail from open relays");
-    }
-    if env.is_set("TCPPARANOID") {
-        let names =
-            format!("{} {}", smtp::command::sanitized(&origin.host), smtp::command::sanitized(&origin.ip));
-        return refused(&format!("sorry, your names and addresses do not match: {names}"));
-    }
-    match text("REQPTR") {
-        Some(reason) if origin.host == b"unknown" => {
-            refused(if reason.is_empty() { "sorry, your address has no name" } else { &reason })
-        }
-        _ => None,
-    }
-}
-
-/// The queue program hears of the connection and of its own settings, and of nothing else.
-fn queue_environment(env: &Environment) -> Vec<(OsString, OsString)> {
-    const NAMES: [&str; 14] = [
-        "PATH",
-        "PROTO",
-        "NULLQUEUE",
-        "ERROR_FD",
-        "CONTROLDIR",
-        "SYSCONFDIR",
-        "DOMAINDIR",
-        "CERTDIR",
-        "TMPDIR",
-        "FILTERARGS",
-        "SPAMFILTER",
-        "SPAMEXITCODE",
-        "RELAYCLIENT",
-        "TLS_PROVIDER",
-    ];
-    const PREFIXES: [&str; 6] = ["TCP", "QMAIL", "QUEUE", "QHPSI", "DKIM", "INLOOKUP_"];
-    let wanted = |name: &OsStr| {
-        name.to_str().is_some_and(|n| NAMES.contains(&n) || PREFIXES.iter().any(|p| n.starts_with(p)))
-    };
-    env.iter().filter(|(n, _)| wanted(n)).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
-}
-
-fn either<'a>(env: &'a Environment, first: &str, second: &str) -> Option<&'a [u8]> {
-    [first, second].into_iter().find_map(|n| env.bytes(n).filter(|v| !v.is_empty()))
 }
 
 fn line(l: &mut Loader<'_>, name: &str) -> Option<Vec<u8>> {

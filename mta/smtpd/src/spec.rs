@@ -1,12 +1,73 @@
 //! The table of the program.
 
-use program::{Control, ExitCodeDoc, Operands, Place, Spec, Variable};
+use program::{Control, ExitCodeDoc, Operands, OptionSpec, Place, Spec, Variable};
 
 pub(crate) static SPEC: Spec = Spec {
     name: "qmail-smtpd",
     summary: "receive mail by SMTP",
     section: 8,
     place: Place::Sbin,
+    options: &[
+        OptionSpec::long_value(
+            "listen",
+            "address:port[,service]",
+            "serve all clients that connect there; may be repeated. service: smtp, smtps (TLS from the first \
+             byte), submission or submissions; without it the port decides",
+        ),
+        OptionSpec::long_flag(
+            "inherit",
+            "serve all clients of the sockets that the service manager passes; their names may be those services",
+        ),
+        OptionSpec::long_value("rules", "cdb", "follow the rules in this database, made by tcprules"),
+        OptionSpec::long_flag(
+            "rules-optional",
+            "with --rules: allow connections when the database does not exist",
+        ),
+        OptionSpec::long_value("connections", "n", "at most n connections at a time (default 1000)"),
+        OptionSpec::long_value(
+            "per-client",
+            "n",
+            "at most n connections from one address or IPv6 network of 64 bits (default 0: no limit)",
+        ),
+        OptionSpec::long_value(
+            "per-network",
+            "n[/bits[/bits]]",
+            "at most n connections from one network, IPv4 of 24 bits or IPv6 of 48 unless others are given",
+        ),
+        OptionSpec::long_value("backlog", "n", "about n connections may wait to be accepted (default 1024)"),
+        OptionSpec::long_value(
+            "proxy-from",
+            "networks",
+            "clients in these networks are proxies and send a PROXY header, version 1 or 2, before all else",
+        ),
+        OptionSpec::long_value(
+            "greet-delay",
+            "seconds",
+            "clients that speak before the greeting, which comes after so long, are cut off (default 0)",
+        ),
+        OptionSpec::long_value("session", "seconds", "longest session (default 14400)"),
+        OptionSpec::long_value(
+            "drain",
+            "seconds",
+            "after SIGTERM, sessions with a message under way may go on for so long (default 30)",
+        ),
+        OptionSpec::long_value(
+            "questions",
+            "n",
+            "threads that ask the lookup daemon, and as many for passwords (default 8)",
+        ),
+        OptionSpec::long_value("commits", "n", "threads that hand messages to the queue (default 100)"),
+        OptionSpec::long_value(
+            "user",
+            "name",
+            "started by root: become this user (default qmaild, group nofiles)",
+        ),
+        OptionSpec::long_value("groups", "list", "with these groups (default qmail,qcerts)"),
+        OptionSpec::long_flag(
+            "verbose",
+            "log the begin and the end of each connection, as tcpserver -v does",
+        ),
+    ],
     operands: Operands { synopsis: "[hostname]", min: 0, max: Some(1) },
     variables: &[
         Variable::new("TCPREMOTEIP", "address of the client, set by tcpserver (TCP6REMOTEIP is preferred)"),
@@ -129,9 +190,13 @@ pub(crate) static SPEC: Spec = Spec {
         Control::new("timeoutread", "seconds for each question to inlookup; default 4"),
     ],
     exits: &[
-        ExitCodeDoc { code: 0, meaning: "the client said QUIT" },
+        ExitCodeDoc {
+            code: 0,
+            meaning: "the client said QUIT; a resident server was stopped by SIGTERM or SIGINT",
+        },
         ExitCodeDoc { code: 1, meaning: "dropped connection, timeout, bad configuration" },
         ExitCodeDoc { code: 100, meaning: "wrong usage" },
+        ExitCodeDoc { code: 111, meaning: "a resident server cannot listen, or cannot give up root" },
     ],
     description: "qmail-smtpd serves one client on descriptors 0 and 1, as tcpserver starts it, and hands \
 messages to the queue program. Logs go to descriptor 2.\n\n\
@@ -139,6 +204,13 @@ A message ends with CR LF . CR LF and nothing else; one with a line feed without
 connection is closed. Nothing is queued until the client has sent the end of the message.\n\n\
 Logins are checked by inlookup and offered under TLS only, unless ALLOW_PLAINTEXT_AUTH is set. On ports 587 \
 and 465, or with SUBMISSION=1, MAIL needs a login, the sender must be the user's own address, addresses need a \
-domain, and missing Date and Message-ID fields are added.",
+domain, and missing Date and Message-ID fields are added.\n\n\
+With --listen or --inherit it stays, and one process serves all clients; options that begin with two dashes \
+belong to it. What tcpserver and its rules tell one session by variables holds here for one connection too. \
+Control files and the certificate are read again when they have changed, and with SIGHUP in any case; \
+connections that are open keep what they began with. Settings that cannot be used leave the old ones in force; \
+without old ones clients get 451. The names of clients are not looked up. SIGTERM: nobody is let in any more, \
+sessions between two messages get 421, the others finish theirs first. A log line says `pid` and a number that \
+stands for the connection.",
     ..Spec::EMPTY
 };

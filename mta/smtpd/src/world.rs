@@ -1,60 +1,60 @@
 //! What a session asks of the world: lists, the lookup daemon, the queue.
 
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
-use lookup::mail::{Client, UserStatus, Verdict};
+use lookup::mail::{UserStatus, Verdict};
 use message::Moment;
 use mta_queue::client::{Outcome, QueueProgram, Transfer};
-use rustls::ServerConfig;
 use smtp::address;
 use smtp::reply::Reply;
 use smtp::server::{Additions, Answer, Login, Query, RecipientState, Trace};
 
+use crate::facts::Facts;
 use crate::log::Log;
+use crate::lookups::Lookups;
+use crate::received;
 use crate::settings::{Masquerade, Settings};
-use crate::{received, tls};
 
 /// Account flag: no mail to other hosts.
 const NO_RELAY: u32 = 0x20;
 /// Account flag: no SMTP login.
 const NO_SMTP: u32 = 0x100;
 
-/// Finds out what a session asks.
+/// Finds out what one session asks.
 #[derive(Debug)]
-pub struct World {
-    settings: Settings,
-    lookups: Client,
+pub(crate) struct World {
+    settings: Arc<Settings>,
+    facts: Facts,
+    /// Stands for the session in Received fields and Message-IDs.
+    number: u32,
+    /// Messages so far.
+    messages: u32,
     transfer: Option<Transfer>,
-    tls: Option<Arc<ServerConfig>>,
 }
 
 impl World {
     /// Nothing is opened before the first question about it.
-    #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        let lookups = Client::new(&settings.inlookup, settings.lookup_patience);
-        Self { settings, lookups, transfer: None, tls: None }
+    pub(crate) fn new(settings: Arc<Settings>, facts: Facts, number: u32) -> Self {
+        Self { settings, facts, number, messages: 0, transfer: None }
     }
 
-    /// Certificate and key, read when the first client wants them.
-    pub(crate) fn tls(&mut self) -> io::Result<Arc<ServerConfig>> {
-        if let Some(config) = &self.tls {
-            return Ok(config.clone());
-        }
-        let config = tls::server(&self.settings.certificate)?;
-        Ok(self.tls.insert(config).clone())
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    pub(crate) fn answer(&mut self, query: Query, log: &Log) -> Answer {
+    pub(crate) fn answer(&mut self, query: Query, lookups: &mut Lookups, log: &Log) -> Answer {
         let found = match query {
             Query::LocalDomain(domain) => yes_or_no(self.settings.rcpthosts.matches(&domain)),
             Query::BadSender(sender) => yes_or_no(self.settings.badmailfrom.matches(&sender)),
             Query::BadRecipient(recipient) => yes_or_no(self.settings.badrcptto.matches(&recipient)),
-            Query::Recipient(address) => self.recipient(&address).map(Answer::Recipient),
-            Query::OwnsSender { user, sender } => self.owns(&user, &sender).map(Answer::from_bool),
-            Query::Authenticate { user, password, .. } => self.login(&user, &password).map(Answer::Login),
-            Query::PrepareTls => yes_or_no(self.tls().map(|_| true)),
+            Query::Recipient(address) => self.recipient(&address, lookups).map(Answer::Recipient),
+            Query::OwnsSender { user, sender } => self.owns(&user, &sender, lookups).map(Answer::from_bool),
+            Query::Authenticate { user, password, .. } => {
+                self.login(&user, &password, lookups).map(Answer::Login)
+            }
+            Query::PrepareTls => yes_or_no(self.settings.tls().map(|_| true)),
             Query::Open(trace) => self.open(&trace),
             Query::Commit { sender, recipients } => Ok(self.commit(&sender, &recipients)),
         };
@@ -78,32 +78,73 @@ impl World {
         }
     }
 
+    /// The answer to a question for which nothing has to be waited; else the question comes back.
+    pub(crate) fn answer_at_once(&mut self, query: Query, log: &Log) -> Result<Answer, Query> {
+        let listed = match &query {
+            Query::LocalDomain(domain) => self.settings.rcpthosts.at_once(domain),
+            Query::BadSender(sender) => self.settings.badmailfrom.at_once(sender),
+            Query::BadRecipient(recipient) => self.settings.badrcptto.at_once(recipient),
+            // Read once for all sessions.
+            Query::PrepareTls => {
+                Some(self.settings.tls().inspect_err(|e| log.line(&format!("TLS: {e}"))).is_ok())
+            }
+            Query::Open(_) if self.queue_program(&self.facts.queue_environment).waits() => None,
+            Query::Open(trace) => {
+                return Ok(self.open(trace).unwrap_or_else(|why| {
+                    log.line(&why);
+                    Answer::Unavailable
+                }));
+            }
+            _ => None,
+        };
+        match (listed, &query) {
+            (Some(false), Query::PrepareTls) => Ok(Answer::Unavailable),
+            (Some(yes), _) => Ok(Answer::from_bool(yes)),
+            (None, _) => Err(query),
+        }
+    }
+
+    /// Can so many bytes be written, or the open message be dropped, without waiting?
+    pub(crate) fn takes_at_once(&self, length: usize) -> bool {
+        self.transfer.as_ref().is_none_or(|t| t.takes_at_once(length))
+    }
+
+    fn queue_program(&self, environment: &[(OsString, OsString)]) -> QueueProgram {
+        let program = QueueProgram::new(&self.settings.sbin, environment);
+        match &self.settings.queue_service {
+            Some(socket) => program.service(socket),
+            None => program,
+        }
+    }
+
     fn open(&mut self, trace: &Trace) -> Result<Answer, String> {
-        let mut environment = self.settings.queue_environment.clone();
+        let mut environment = self.facts.queue_environment.clone();
         if let Some(user) = &trace.user {
             use std::os::unix::ffi::OsStringExt;
-            let user = std::ffi::OsString::from_vec(user.clone());
+            let user = OsString::from_vec(user.clone());
             environment.retain(|(name, _)| name != "TCPREMOTEINFO" && name != "AUTHINFO");
             environment.push(("TCPREMOTEINFO".into(), user.clone()));
             environment.push(("AUTHINFO".into(), user));
         }
-        let program = QueueProgram::new(&self.settings.sbin, &environment);
-        let program = match &self.settings.queue_service {
-            Some(socket) => program.service(socket),
-            None => program,
-        };
-        let mut transfer = program
+        let mut transfer = self
+            .queue_program(&environment)
             .open()
             .map_err(|outcome| format!("cannot start the queue program: {}", shown(&outcome)))?;
         let now = unix::clock::unix_seconds();
         let date = Moment::utc(now).rfc5322();
-        transfer.write(&received::field(&self.settings.origin, trace, std::process::id(), &date));
-        let local = smtp::command::sanitized(&self.settings.origin.local);
+        transfer.write(&received::field(&self.facts.origin, trace, self.number, &date));
+        let local = smtp::command::sanitized(&self.facts.origin.local);
         let additions = Additions {
             date: format!("Date: {date}\n").into_bytes(),
-            message_id: format!("Message-ID: <{now}.{}.{}@{local}>\n", std::process::id(), transfer.qp())
-                .into_bytes(),
+            message_id: format!(
+                "Message-ID: <{now}.{}.{}.{}@{local}>\n",
+                self.number,
+                self.messages,
+                transfer.qp()
+            )
+            .into_bytes(),
         };
+        self.messages = self.messages.wrapping_add(1);
         self.transfer = Some(transfer);
         Ok(Answer::Opened(additions))
     }
@@ -120,7 +161,7 @@ impl World {
     }
 
     /// Does this recipient of ours exist?
-    fn recipient(&mut self, address: &[u8]) -> Result<RecipientState, String> {
+    fn recipient(&self, address: &[u8], lookups: &mut Lookups) -> Result<RecipientState, String> {
         if let Some(checked) = &self.settings.checked_domains
             && !checked.matches(address).map_err(|e| e.to_string())?
         {
@@ -133,19 +174,18 @@ impl World {
                 system_recipient(local).map_err(|e| format!("user {}: {e}", local.escape_ascii()))?;
             return Ok(if exists { RecipientState::Exists } else { RecipientState::Absent });
         }
-        match self.lookups.user(&address.to_ascii_lowercase()) {
-            Ok(UserStatus::Found | UserStatus::Alias) => Ok(RecipientState::Exists),
-            Ok(UserStatus::Absent) => Ok(RecipientState::Absent),
-            Ok(UserStatus::Inactive) => Ok(RecipientState::Inactive),
-            Ok(UserStatus::OverQuota) => Ok(RecipientState::OverQuota),
-            Err(e) => Err(format!("{}: {e}", self.settings.inlookup.display())),
-        }
+        Ok(match lookups.ask(&self.settings, |client| client.user(&address.to_ascii_lowercase()))? {
+            UserStatus::Found | UserStatus::Alias => RecipientState::Exists,
+            UserStatus::Absent => RecipientState::Absent,
+            UserStatus::Inactive => RecipientState::Inactive,
+            UserStatus::OverQuota => RecipientState::OverQuota,
+        })
     }
 
-    fn login(&mut self, user: &[u8], password: &[u8]) -> Result<Login, String> {
+    fn login(&self, user: &[u8], password: &[u8], lookups: &mut Lookups) -> Result<Login, String> {
         let address = self.whole(user);
-        let answer = self.lookups.authenticate(&address, password, b"smtp", &self.settings.origin.ip);
-        match answer.map_err(|e| format!("{}: {e}", self.settings.inlookup.display()))? {
+        let ip = &self.facts.origin.ip;
+        match lookups.ask(&self.settings, |client| client.authenticate(&address, password, b"smtp", ip))? {
             Verdict::Granted(mailbox) if mailbox.flags & NO_SMTP != 0 => Ok(Login::Disabled),
             Verdict::Granted(mailbox) => Ok(Login::Granted { relay: mailbox.flags & NO_RELAY == 0 }),
             Verdict::Absent | Verdict::Wrong => Ok(Login::Wrong),
@@ -156,7 +196,7 @@ impl World {
     }
 
     /// Is `sender` this user's own address, directly or through an alias domain?
-    fn owns(&mut self, user: &[u8], sender: &[u8]) -> Result<bool, String> {
+    fn owns(&self, user: &[u8], sender: &[u8], lookups: &mut Lookups) -> Result<bool, String> {
         let user = self.whole(user);
         let sender = sender.to_ascii_lowercase();
         match &self.settings.masquerade {
@@ -167,10 +207,7 @@ impl World {
         if user == sender {
             return Ok(true);
         }
-        let mut real = |address: &[u8]| {
-            let found = self.lookups.mailbox(address);
-            found.map_err(|e| format!("{}: {e}", self.settings.inlookup.display()))
-        };
+        let mut real = |address: &[u8]| lookups.ask(&self.settings, |client| client.mailbox(address));
         let Some(theirs) = real(&sender)? else {
             return Ok(false);
         };

@@ -282,7 +282,7 @@ fn sigterm_says_goodbye() {
     let place = Place::new();
     let mut talk = place.greeted();
     talk.until_data("u@here.example");
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(talk.child.id()).unwrap());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(talk.child.as_ref().unwrap().id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let (replies, status) = talk.finish();
     assert_eq!((enhanced(&replies).as_str(), status.code()), ("421 4.3.2", Some(1)));

@@ -130,6 +130,20 @@ impl Session {
         matches!(self.state, State::Body(_))
     }
 
+    /// Is no message under way, so that ending now loses nothing?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.transaction.is_none() && matches!(self.state, State::Command | State::Auth(_) | State::Closed(_))
+    }
+
+    /// Gives back the memory of input that has been used; for a driver that waits with many sessions.
+    pub fn rest(&mut self) {
+        if self.used == self.input.len() {
+            (self.input, self.used) = (Vec::new(), 0);
+            self.actions.shrink_to_fit();
+        }
+    }
+
     /// The client closed its side. An unfinished message is dropped.
     pub fn end_of_input(&mut self) {
         self.abandon_message();

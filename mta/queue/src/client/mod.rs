@@ -118,6 +118,12 @@ impl QueueProgram {
         self
     }
 
+    /// Does [`QueueProgram::open`] start a program, so that it takes a while?
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.command.is_some() && self.service.is_none()
+    }
+
     /// Starts the program.
     ///
     /// # Errors
@@ -245,6 +251,16 @@ impl Transfer {
                     self.bad = write_all(fd.as_fd(), bytes, self.patience).is_err();
                 }
             }
+        }
+    }
+
+    /// Would [`Transfer::write`] of so many bytes, or dropping this, only touch memory?
+    #[must_use]
+    pub fn takes_at_once(&self, length: usize) -> bool {
+        match &self.way {
+            Way::Nowhere => true,
+            Way::Program(_) => false,
+            Way::Service(gathered) => self.bad || gathered.message.len() + length <= service::GATHERED_MAX,
         }
     }
 

@@ -1,11 +1,16 @@
 //! A place for one qmail-smtpd: control files, a queue program that records, a lookup daemon.
+//!
+//! A test executable whose name begins with `resident_` gets the resident server, all others one program
+//! for each connection.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +20,14 @@ use lookup::mail::{Mailbox, Quota, Reply, Request, UserStatus, Verdict};
 
 /// No step of a test takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which kind of server the tests of this executable get.
+pub(crate) fn resident() -> bool {
+    env!("CARGO_CRATE_NAME").starts_with("resident_")
+}
+
+/// Hands its standard input on as a socket that a service manager passes.
+const INHERIT: &str = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" --inherit "$@""#;
 
 /// Records message and envelope, and commits only a whole envelope; `verdict` is a piece of shell.
 const QUEUE: &str = r#"#!/bin/sh
@@ -97,18 +110,89 @@ impl Place {
             .envs(&self.variables)
             .stdin(Stdio::from(fd.try_clone().unwrap()))
             .stdout(Stdio::from(fd))
-            .stderr(Stdio::from(
-                std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap(),
-            ));
+            .stderr(Stdio::from(self.log_file()));
         command
+    }
+
+    /// A resident server on this socket, with these options.
+    pub(crate) fn resident(&self, listener: TcpListener, options: &[&str]) -> Served {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", INHERIT, env!("CARGO_BIN_EXE_qmail-smtpd"), "--verbose"])
+            // Root would become qmaild, whom this machine need not know.
+            .args(["--user", "root", "--groups", "root"].iter().filter(|_| nix::unistd::geteuid().is_root()))
+            .args(options)
+            .arg("mx.example")
+            .env_clear()
+            .envs(&self.variables)
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(self.log_file()));
+        Served { child: command.spawn().unwrap(), log: Some(self.dir.path().join("log")) }
+    }
+
+    /// A resident server on a free port.
+    pub(crate) fn resident_anywhere(&self, options: &[&str]) -> (Served, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (self.resident(listener, options), port)
     }
 
     /// Starts a session; the greeting has not been read.
     pub(crate) fn start(&self) -> Talk {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = self.command(theirs).spawn().unwrap();
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
-        Talk { child, stream: Some(ours), heard: Vec::new() }
+        if !resident() {
+            return self.start_alone();
+        }
+        let (listener, mut ours) = connection();
+        let rules = self.rules();
+        let rules = rules.to_str().unwrap();
+        ours.write_all(self.proxy_header().as_bytes()).unwrap();
+        let served = self.resident(listener, &["--proxy-from", "127.0.0.0/8", "--rules", rules, "--drain", "0"]);
+        Talk::on(Some(served), ours)
+    }
+
+    /// As [`Place::start`], with a program for this session alone.
+    pub(crate) fn start_alone(&self) -> Talk {
+        let (listener, ours) = connection();
+        let child = self.command(listener.accept().unwrap().0).spawn().unwrap();
+        Talk::on(Some(Served { child, log: None }), ours)
+    }
+
+    /// What tcpserver would say by variables, as a proxy says it.
+    fn proxy_header(&self) -> String {
+        let value = |name: &str| self.variables.get(name).map(String::as_str);
+        let port = value("TCPLOCALPORT").unwrap_or("25");
+        match value("TCPREMOTEIP").and_then(|ip| ip.parse::<std::net::IpAddr>().ok()) {
+            Some(ip) if ip.is_ipv4() => {
+                let local = value("TCPLOCALIP").unwrap_or("192.0.2.1");
+                format!("PROXY TCP4 {ip} {local} 4321 {port}\r\n")
+            }
+            Some(ip) => {
+                let local = value("TCPLOCALIP").unwrap_or("2001:db8::1");
+                format!("PROXY TCP6 {ip} {local} 4321 {port}\r\n")
+            }
+            None => "PROXY UNKNOWN\r\n".to_owned(),
+        }
+    }
+
+    /// Rules that set what else tcpserver would have found out.
+    fn rules(&self) -> PathBuf {
+        let path = self.dir.path().join("rules.cdb");
+        let mut value = Vec::new();
+        let plain = ["TCPREMOTEIP", "TCPLOCALIP", "TCPLOCALPORT", "TCP6LOCALPORT"];
+        for (name, text) in &self.variables {
+            if name.starts_with("TCP") && !plain.contains(&name.as_str()) {
+                value.extend(format!("+{name}={text}\0").bytes());
+            }
+        }
+        let mut builder = cdb::Builder::default();
+        builder.add(b"", &value).unwrap();
+        std::fs::write(&path, builder.finish().unwrap()).unwrap();
+        path
+    }
+
+    fn log_file(&self) -> std::fs::File {
+        std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap()
     }
 
     /// Starts a session and reads the greeting.
@@ -126,7 +210,21 @@ impl Place {
         talk.finish()
     }
 
+    /// The log, without the lines that tcpserver or the resident server writes about connections.
     pub(crate) fn log(&self) -> String {
+        let about_a_connection = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.get(1).copied() {
+                Some("status:" | "ok" | "end" | "listening" | "stopped" | "deny") => true,
+                Some("pid") => words.len() == 5,
+                _ => false,
+            }
+        };
+        let all = self.whole_log();
+        all.split_inclusive('\n').filter(|l| !resident() || !about_a_connection(l)).collect()
+    }
+
+    pub(crate) fn whole_log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
@@ -157,10 +255,64 @@ impl Place {
     }
 }
 
+/// A client's end of a connection that waits to be accepted.
+fn connection() -> (TcpListener, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = Talk::with(listener.local_addr().unwrap().port()).unwrap();
+    (listener, ours)
+}
+
+/// The program that serves: for one client, or for all that come.
+pub(crate) struct Served {
+    child: Child,
+    /// Where a resident server says how sessions end.
+    log: Option<PathBuf>,
+}
+
+impl Served {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: unix::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// How the first session ended: as the exit code of its program, or as the resident server logs it.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let Some(log) = &self.log else { return wait(&mut self.child) };
+        let start = Instant::now();
+        let mark = format!("qmail-smtpd: end {} status ", self.child.id());
+        loop {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            if let Some(line) = text.lines().find_map(|l| l.strip_prefix(&mark)) {
+                return ExitStatus::from_raw(line.parse::<i32>().unwrap() << 8);
+            }
+            assert!(start.elapsed() < PATIENCE, "the session does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    /// How the program ended.
+    pub(crate) fn exited(mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if self.log.is_some() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 /// A client's side of a session.
 pub(crate) struct Talk {
-    pub(crate) child: Child,
-    pub(crate) stream: Option<UnixStream>,
+    pub(crate) child: Option<Served>,
+    pub(crate) stream: Option<TcpStream>,
     heard: Vec<u8>,
 }
 
@@ -212,13 +364,26 @@ impl Talk {
         if let Some(mut stream) = self.stream.take() {
             stream.read_to_end(&mut all).unwrap();
         }
-        (String::from_utf8_lossy(&all).into_owned(), wait(&mut self.child))
+        (String::from_utf8_lossy(&all).into_owned(), self.child.as_mut().unwrap().ended())
     }
 
     /// Vanishes.
     pub(crate) fn vanish(mut self) -> ExitStatus {
         drop(self.stream.take());
-        wait(&mut self.child)
+        self.child.as_mut().unwrap().ended()
+    }
+
+    /// A session of a server that somebody else ends.
+    pub(crate) fn on(served: Option<Served>, stream: TcpStream) -> Self {
+        Self { child: served, stream: Some(stream), heard: Vec::new() }
+    }
+
+    /// A client of a server that is there for all.
+    pub(crate) fn with(port: u16) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
     }
 }
 
@@ -359,8 +524,8 @@ fn mailbox(address: &[u8], flags: u32) -> Mailbox {
 
 /// A rustls client on a session's socket, after the handshake.
 pub(crate) struct TlsTalk {
-    child: Child,
-    stream: rustls::StreamOwned<rustls::ClientConnection, UnixStream>,
+    child: Option<Served>,
+    stream: rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
     heard: String,
 }
 
@@ -421,19 +586,26 @@ impl TlsTalk {
     pub(crate) fn finish(mut self) -> (String, ExitStatus) {
         let mut rest = std::mem::take(&mut self.heard);
         self.stream.read_to_string(&mut rest).unwrap();
-        (rest, wait(&mut self.child))
+        let Self { mut child, stream, .. } = self;
+        drop(stream);
+        (rest, child.as_mut().unwrap().ended())
     }
 }
 
 /// Serves TCP connections on a free port of 127.0.0.1, as tcpserver does, until it is dropped.
 pub(crate) struct Listener {
     pub(crate) port: u16,
+    resident: Option<Served>,
     stop: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Listener {
     pub(crate) fn start(place: Arc<Place>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        if resident() {
+            let (served, port) = place.resident_anywhere(&[]);
+            return Self { port, resident: Some(served), stop: Arc::default() };
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let stopping = stop.clone();
@@ -446,7 +618,7 @@ impl Listener {
                 std::thread::spawn(move || child.wait());
             }
         });
-        Self { port, stop }
+        Self { port, resident: None, stop }
     }
 }
 
