@@ -147,7 +147,8 @@ impl Place {
         let rules = self.rules();
         let rules = rules.to_str().unwrap();
         ours.write_all(self.proxy_header().as_bytes()).unwrap();
-        let served = self.resident(listener, &["--proxy-from", "127.0.0.0/8", "--rules", rules, "--drain", "0"]);
+        let served =
+            self.resident(listener, &["--proxy-from", "127.0.0.0/8", "--rules", rules, "--drain", "0"]);
         Talk::on(Some(served), ours)
     }
 
