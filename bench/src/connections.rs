@@ -56,14 +56,14 @@ impl Server {
         Ok(Duration::from_millis(ticks * 10))
     }
 
-    /// Kilobytes that this process has for itself, and its share of what it has together with others.
+    /// Kilobytes that this process has written and nobody shares, and its share of all that it has mapped.
     fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
         let field = |name: &str| -> u64 {
             let lines = text.lines().filter_map(|l| l.strip_prefix(name));
             lines.filter_map(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).sum()
         };
-        Ok((field("Private_Dirty:") + field("Private_Clean:"), field("Pss:")))
+        Ok((field("Private_Dirty:"), field("Pss:")))
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn run(stage: &Path, dir: &Path, quick: bool) -> anyhow::Result<Strin
             ac / bc
         )?;
     }
-    out.push_str("\n| memory of the server, KiB | ours private | ours Pss | Debian's private | Debian's Pss |\n|---|---|---|---|---|\n");
+    out.push_str("\n| memory of the server, KiB | ours written | ours Pss | Debian's written | Debian's Pss |\n|---|---|---|---|---|\n");
     let mine = Server::start(&ours, dir, &["-C", "0"], &["/bin/cat"])?;
     let theirs = Server::start(DEBIANS.as_ref(), dir, &[], &["/bin/cat"])?;
     let mut held = Vec::new();
