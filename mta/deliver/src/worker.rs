@@ -95,9 +95,10 @@ fn run(invocation: &Invocation) -> Result<(), Error> {
         return Err(Error::Root);
     }
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(Error::Connection)?;
-    passing::send_whole(&socket, &Answer::Hello.encode()).map_err(Error::Connection)?;
-    // Where threads cannot have directories of their own, one message follows the other.
+    // Where threads cannot have directories of their own, one message follows the other. Where a sandbox kills
+    // for asking, that must come before the promise to deliver.
     let most = if unix::process::own_directory().is_ok() { THREADS_MAX } else { 1 };
+    passing::send_whole(&socket, &Answer::Hello.encode()).map_err(Error::Connection)?;
     let worker = Arc::new(Worker {
         socket,
         environment: invocation.environment.clone(),
@@ -131,6 +132,7 @@ impl Worker {
                 if unix::process::own_directory().is_ok() {
                     serve(&theirs);
                 }
+                theirs.running.fetch_sub(1, Ordering::Relaxed);
             };
             if let Ok(thread) = std::thread::Builder::new().stack_size(STACK).spawn(body) {
                 self.others().push(thread);

@@ -356,6 +356,48 @@ mod tests {
     }
 
     #[test]
+    fn the_one_that_has_waited_longest_makes_room() {
+        let (mut workers, _theirs, pid) = workers();
+        let first = workers.all.remove(0);
+        let mut others = Vec::new();
+        for n in 0..WORKERS_MAX {
+            let (ours, theirs) = passing::pair().unwrap();
+            others.push(theirs);
+            let seconds = u32::try_from(n).unwrap();
+            // Number 0 is at work; of the others, 1 has waited longest.
+            let open = if n == 0 { BTreeMap::from([(0, Deadline::after(IDLE))]) } else { BTreeMap::new() };
+            let (idle, old) = (Deadline::after(IDLE + Duration::from_secs(seconds.into())), first.old);
+            let user = (Uid::from_raw(1000 + seconds), Gid::from_raw(1000));
+            // Nobody's number: none of them is killed.
+            let pid = Pid::from_raw(i32::MAX - i32::try_from(n).unwrap());
+            workers.all.push(Worker {
+                user,
+                pid,
+                socket: Some(ours),
+                greeted: true,
+                killed: false,
+                open,
+                idle,
+                old,
+            });
+        }
+        assert!(!give(&mut workers, USER, 1), "there is no room yet");
+        let told_to_end: Vec<usize> = (0..WORKERS_MAX).filter(|&n| workers.all[n].socket.is_none()).collect();
+        assert_eq!(told_to_end, [1]);
+        let gone = workers.all[1].pid;
+        workers.gone(gone, Ending::Exited(0));
+        // All others are at work: nobody is sent away.
+        let (ours, _theirs) = passing::pair().unwrap();
+        workers.all.push(Worker { socket: Some(ours), ..first });
+        for worker in &mut workers.all {
+            worker.open.insert(9, Deadline::after(IDLE));
+        }
+        assert!(!give(&mut workers, (Uid::from_raw(7), Gid::from_raw(7)), 2));
+        assert!(workers.all.iter().all(|w| w.socket.is_some()));
+        end(&mut workers, pid);
+    }
+
+    #[test]
     fn one_that_is_late_is_killed_and_one_without_work_is_let_go() {
         let (mut workers, theirs, pid) = workers();
         workers.patience = Duration::ZERO;
