@@ -32,7 +32,10 @@ struct State {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Somebody wants a round, or nobody ever will again.
+    asked: Condvar,
+    /// A round is over.
+    answered: Condvar,
 }
 
 impl Shared {
@@ -86,14 +89,14 @@ impl Together {
         }
         state.wanted += 1;
         let ticket = state.wanted;
-        self.shared.changed.notify_all();
+        self.shared.asked.notify_one();
         while state.done < ticket {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 state.given_up = true;
                 return Ok(false);
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.shared.answered.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         match state.failed {
             None => Ok(true),
@@ -105,7 +108,7 @@ impl Together {
 impl Drop for Together {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
-        self.shared.changed.notify_all();
+        self.shared.asked.notify_one();
     }
 }
 
@@ -116,7 +119,7 @@ fn rounds(shared: &Shared, file: &File) {
             return;
         }
         if state.done == state.wanted {
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
         let target = state.wanted;
@@ -126,7 +129,7 @@ fn rounds(shared: &Shared, file: &File) {
         state.given_up = false;
         state.done = target;
         state.failed = result.err();
-        shared.changed.notify_all();
+        shared.answered.notify_all();
     }
 }
 
