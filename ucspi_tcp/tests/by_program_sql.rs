@@ -71,9 +71,18 @@ fn without_a_table_nobody_comes_in_unless_x_says_so() {
     configure(&kit, &database);
     database.sql("CREATE DATABASE rules;");
     for (options, says) in [(&["-m", "./db.conf"][..], ""), (&["-X", "-m", "./db.conf"], "in\n")] {
-        let server = kit.server(&args(&[options, &["127.0.0.1", "0", "/bin/echo", "in"]].concat()));
+        let dir = kit.path("tmp");
+        fs::create_dir(&dir).unwrap();
+        let server =
+            kit.server_with(&args(&[options, &["127.0.0.1", "0", "/bin/echo", "in"]].concat()), |c| {
+                c.env("TMPDIR", &dir);
+            });
         assert_eq!(server.answer(), says, "{options:?}");
         kit.wait_log("unable to read table smtp: it does not exist; the manual page of tcprules-sql says how to make it");
+        // A server that is killed leaves nothing behind either.
+        drop(server);
+        wait_until("the directory is removed", || fs::read_dir(&dir).unwrap().count() == 0);
+        fs::remove_dir(&dir).unwrap();
     }
     let make = |file: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tcprules-sql"));

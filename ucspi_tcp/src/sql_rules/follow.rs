@@ -68,6 +68,7 @@ impl Follower<'_> {
                 let watched = [(stdin.as_fd(), Interest::Read), (signals.as_fd(), Interest::Read)];
                 let got = ready(&watched, Some(next))?;
                 if got[0].read {
+                    self.clean_up();
                     return Ok(());
                 }
                 match signals.take() {
@@ -76,6 +77,15 @@ impl Follower<'_> {
                     None => {}
                 }
             }
+        }
+    }
+
+    /// Whoever wanted the database is gone, perhaps without a chance to remove it.
+    fn clean_up(&self) {
+        let _ = std::fs::remove_file(&self.task.database);
+        if let Some(directory) = self.task.database.parent() {
+            // One that holds anything else stays.
+            let _ = std::fs::remove_dir(directory);
         }
     }
 

@@ -27,7 +27,7 @@ pub static SPEC: Spec = Spec {
     options: &[OptionSpec::long_value(
         "follow",
         "seconds",
-        "go on: look so often whether the rules are others, and at HUP, until the input ends",
+        "go on: look so often whether the rules are others, and at HUP, until the input ends; then remove rules.cdb, and its directory when that is empty",
     )],
     operands: Operands { synopsis: "db.conf port rules.cdb", min: 3, max: Some(3) },
     exits: &[
