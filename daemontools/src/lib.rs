@@ -24,7 +24,6 @@ pub mod client;
 pub mod envdir;
 pub mod envini;
 pub mod fghack;
-pub mod fifo;
 pub mod inotify;
 pub mod logselect;
 pub mod minisvc;
@@ -37,7 +36,6 @@ pub mod setlock;
 pub mod setuidgid;
 pub mod softlimit;
 pub mod splogger;
-pub mod state_path;
 pub mod status;
 pub mod supervise;
 pub mod svalert;
@@ -50,5 +48,7 @@ pub mod svstat;
 pub mod tai64n;
 pub mod teepipe;
 pub mod waitfor;
+
+pub use service::{fifo, state_path};
 
 pub use program::chain;

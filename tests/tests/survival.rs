@@ -135,9 +135,9 @@ fn a_sender_killed_before_the_mark_delivers_once_more() {
     };
     // The spawner waits until the sender, which has handed the delivery to it, cannot hear the result.
     signal("qmail-lspawn", Signal::SIGSTOP);
-    let id = send(&instance, 1).expect("accepted");
     let started = || deliveries::attempts(&log(sender(&instance))).expect("log of qmail-send");
     let before = started().len();
+    let id = send(&instance, 1).expect("accepted");
     until(PATIENCE, "the delivery is in the log", || started().len() > before);
     until(PATIENCE, "qmail-send waits", || killer.are_waiting("qmail-send"));
     signal("qmail-send", Signal::SIGSTOP);

@@ -91,7 +91,7 @@ fn client(invocation: &Invocation) -> Exit {
         let patience = number(&parsed, &mut loader, "t", 0, 0..=3600);
         let retries = number(&parsed, &mut loader, "r", 0, 0..=1000);
         let host = parsed.value("h").map_or("127.0.0.1".into(), |h| h.to_string_lossy().into_owned());
-        loader.show("h", &host, "option -h or default");
+        loader.show("h", &host, parsed.source(&["h"]));
         let port = u16::try_from(port).unwrap_or(0);
         invocation.finish(loader, (host, port, Duration::from_secs(patience), retries), Exit::PERMANENT)
     });

@@ -1,15 +1,14 @@
 //! What comes after a change: daemons forget what they remembered, and the site's own program runs.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use accounts::{Address, DomainName, UnixIds};
 use nix::unistd::{Gid, Uid};
 use program::Exit;
+use service::state_path::Places;
 use unix::Signal;
 use unix::child::{Ending, Launch, wait_for};
 
@@ -26,18 +25,19 @@ pub(crate) fn account_changed(context: &Context<'_>, address: &Address) {
 /// Tells inlookup and nssd that a domain came or went, and qmail-send to read its control files again.
 pub(crate) fn domain_changed(context: &Context<'_>, domain: &DomainName) {
     flush(context, lookup::Key::Domain(domain.as_bytes()));
-    let Some(service) = &context.settings.send_service else {
+    let Some(service) = context.settings.send_service.as_deref() else {
         return;
     };
-    let control = service.join("supervise/control");
-    // Without a reader (no supervise) the open fails at once instead of waiting for one.
-    let pipe = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&control);
-    if let Err(e) = pipe.and_then(|mut p| p.write_all(b"h")) {
-        context.warn(format!(
-            "{}: qmail-send was not told to read its control files again: {e}",
-            control.display()
-        ));
-    }
+    let places = Places::new(&context.invocation.environment);
+    let why = match service::command(&places, service, b"h") {
+        Ok(true) => return,
+        Ok(false) => "supervise is not running".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    context.warn(format!(
+        "{}: qmail-send was not told to read its control files again: {why}",
+        service.display()
+    ));
 }
 
 /// A daemon that is not there remembers nothing; one that does not answer is a warning, because the change

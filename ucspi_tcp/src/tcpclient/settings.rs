@@ -115,7 +115,7 @@ pub fn load(invocation: &Invocation) -> Result<Settings, Exit> {
     let deciding = parsed.source(&["h", "H", "r", "R", "l", "t"]);
     loader.show("lookups", format_args!("{:?}", settings.lookups), deciding);
     loader.show("timeouts", format_args!("{:?}", settings.how.patience), parsed.source(&["T"]));
-    loader.show("tls", format_args!("{:?}", settings.tls), "options -n -c -m -s");
+    loader.show("tls", format_args!("{:?}", settings.tls), parsed.source(&["n", "c", "m", "s"]));
     invocation.finish(loader, settings, Exit::PERMANENT)
 }
 
