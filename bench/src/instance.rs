@@ -13,6 +13,7 @@ pub(crate) struct Instance {
     pub(crate) domain: String,
     pub(crate) accounts: Vec<Account>,
     pub(crate) ports: BTreeMap<String, u16>,
+    sockets: BTreeMap<String, PathBuf>,
     pub(crate) enter: Vec<String>,
     #[serde(skip)]
     svctool: PathBuf,
@@ -54,6 +55,11 @@ impl Instance {
             }
             None => Command::new(program),
         }
+    }
+
+    /// Where a daemon of the instance listens.
+    pub(crate) fn socket(&self, name: &str) -> anyhow::Result<&Path> {
+        self.sockets.get(name).map(PathBuf::as_path).with_context(|| format!("no socket of {name}"))
     }
 
     /// The instance's directory.

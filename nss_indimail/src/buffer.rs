@@ -43,6 +43,17 @@ impl Buffer {
         Ok(at)
     }
 
+    /// Puts bytes there.
+    fn bytes(&mut self, parts: &[&[u8]]) -> Result<*mut c_char, TooSmall> {
+        let at = self.next;
+        for part in parts {
+            let to = self.take(part.len())?;
+            // SAFETY: `take` gave us so many bytes at `to`, in a buffer that only we write.
+            unsafe { ptr::copy_nonoverlapping(part.as_ptr().cast::<c_char>(), to, part.len()) };
+        }
+        Ok(at)
+    }
+
     /// Puts a list of strings there: an aligned array of pointers, the last one null.
     fn list(&mut self, texts: &[String]) -> Result<*mut *mut c_char, TooSmall> {
         let skip = self.next.align_offset(align_of::<*mut c_char>());
@@ -94,6 +105,42 @@ impl Record for Passwd {
             pw_gecos: buffer.string(&self.gecos)?,
             pw_dir: buffer.string(&self.dir)?,
             pw_shell: buffer.string(&self.shell)?,
+        })
+    }
+}
+
+impl Record for snapshot::User {
+    type C = libc::passwd;
+
+    fn put(&self, buffer: &mut Buffer) -> Result<libc::passwd, TooSmall> {
+        let name = buffer.bytes(&[self.name(), self.tail()])?;
+        // The tail: NUL, `x`, NUL, comment, NUL, home, NUL, shell, NUL.
+        let after = |at: *mut c_char, length: usize| at.wrapping_add(length).wrapping_add(1);
+        let password = after(name, self.name().len());
+        let gecos = after(password, 1);
+        let home = after(gecos, self.gecos().len());
+        Ok(libc::passwd {
+            pw_name: name,
+            pw_passwd: password,
+            pw_uid: self.uid(),
+            pw_gid: self.gid(),
+            pw_gecos: gecos,
+            pw_dir: home,
+            pw_shell: after(home, self.home().len()),
+        })
+    }
+}
+
+impl Record for snapshot::Group {
+    type C = libc::group;
+
+    fn put(&self, buffer: &mut Buffer) -> Result<libc::group, TooSmall> {
+        let name = buffer.bytes(&[self.name(), b"\0x\0"])?;
+        Ok(libc::group {
+            gr_name: name,
+            gr_passwd: name.wrapping_add(self.name().len()).wrapping_add(1),
+            gr_gid: self.gid(),
+            gr_mem: buffer.list(&[])?,
         })
     }
 }

@@ -32,6 +32,21 @@ pub fn block(on: bool) {
     BLOCKED.store(on, Ordering::Relaxed);
 }
 
+/// Is it switched off?
+#[must_use]
+pub fn is_blocked() -> bool {
+    BLOCKED.load(Ordering::Relaxed)
+}
+
+/// The configuration of a process that may ask.
+#[must_use]
+pub fn conf_of_this_process() -> Option<Conf> {
+    match Source::of_this_process() {
+        Ok(Some(Source::Socket(conf))) => Some(conf),
+        Ok(None) | Err(_) => None,
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -56,7 +71,7 @@ impl Source {
     /// # Errors
     /// The configuration is there and does not count.
     pub fn of_this_process() -> Result<Option<Self>, Fault> {
-        if BLOCKED.load(Ordering::Relaxed) || is_own_unit() {
+        if is_blocked() || is_own_unit() {
             return Ok(None);
         }
         Conf::load().map(|conf| Some(Self::Socket(conf))).map_err(|_| Fault::Unavailable)

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use accounts::{Accounts, AccountsPool};
@@ -14,6 +14,7 @@ use unix::signals::Signals;
 
 use crate::answers::{Answers, Asker};
 use crate::log::{Level, Log};
+use crate::published::Publisher;
 use crate::settings::{self, Settings, Task};
 use crate::source::Guarded;
 
@@ -109,13 +110,41 @@ fn run(
         log,
         quiet_until: AtomicU64::new(0),
         reread: Box::new(reread),
+        publisher: settings.map.map(Publisher::new),
     });
-    let stopped = Front::new(front, listener, Some(signals), daemon)?.run()?;
+    keep_map(&daemon)?;
+    let stopped = Front::new(front, listener, Some(signals), Arc::clone(&daemon))?.run()?;
+    if let Some(publisher) = &daemon.publisher {
+        publisher.stop();
+    }
     if stopped == Stopped::Cut {
         log.line(Level::Warning, "stopped with questions unanswered: the account store did not answer");
     }
     log.line(Level::Notice, "stopped");
     Ok(())
+}
+
+/// Builds the map and keeps it right beside the service.
+fn keep_map(daemon: &Arc<Daemon>) -> std::io::Result<()> {
+    if daemon.publisher.is_none() {
+        return Ok(());
+    }
+    let start = |name: &str, work: fn(&Daemon, &Publisher)| {
+        let daemon = Arc::clone(daemon);
+        let body = move || {
+            if let Some(publisher) = &daemon.publisher {
+                work(&daemon, publisher);
+            }
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+    };
+    start("map-beat", |_, publisher| publisher.beat())?;
+    start("map", |daemon, publisher| {
+        let open = || (daemon.pool().open(), daemon.answers.rules().policy.clone());
+        publisher.work(open, |done, text| {
+            daemon.log.line(if done { Level::Notice } else { Level::Warning }, text);
+        });
+    })
 }
 
 struct Daemon {
@@ -130,6 +159,7 @@ struct Daemon {
     log: Log,
     quiet_until: AtomicU64,
     reread: Box<dyn Fn() -> Option<Settings> + Send + Sync>,
+    publisher: Option<Publisher>,
 }
 
 /// A worker's own store connection, and when it was made.
@@ -140,8 +170,11 @@ struct Worker {
 
 impl Daemon {
     fn open(&self) -> Guarded<Accounts> {
-        let pool = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        Guarded::new(pool.open(), Arc::clone(&self.breaker))
+        Guarded::new(self.pool().open(), Arc::clone(&self.breaker))
+    }
+
+    fn pool(&self) -> MutexGuard<'_, AccountsPool> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Warns, but not about everything all the time.
@@ -151,6 +184,12 @@ impl Daemon {
         if now >= until || self.log.wants(Level::Debug) {
             self.quiet_until.store(now + QUIET, Ordering::Relaxed);
             self.log.line(Level::Warning, what);
+        }
+    }
+
+    fn rebuild(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.rebuild();
         }
     }
 
@@ -164,6 +203,15 @@ impl Daemon {
             return Reply::Status(self.rows());
         }
         let complain = |what: &dyn Display| self.complain(what);
+        let flushed = match (request, &self.publisher) {
+            (Request::Flush(key), Some(publisher)) if asker.is_administrator => Some((*key, publisher)),
+            _ => None,
+        };
+        if let Some((key, publisher)) = flushed {
+            self.answers.flush(key);
+            publisher.flush(key, &mut worker.accounts, &self.answers.rules().policy);
+            return Reply::Done;
+        }
         self.answers.answer(&mut worker.accounts, asker, request, Instant::now(), &complain).unwrap_or_else(
             |why| {
                 self.complain(&why);
@@ -201,7 +249,8 @@ impl Daemon {
             ("unavailable", get(&own.unavailable)),
             ("remembered", remembered),
         ];
-        let rows = self.statistics.read().rows().into_iter().chain(own);
+        let map = self.publisher.as_ref().map(Publisher::rows).unwrap_or_default();
+        let rows = self.statistics.read().rows().into_iter().chain(own).chain(map);
         rows.map(|(name, value)| (name.as_bytes().to_vec(), value.to_string().into_bytes())).collect()
     }
 }
@@ -232,14 +281,16 @@ impl Service for Daemon {
     fn reload(&self) {
         match (self.reread)() {
             Some(mut settings) => {
-                settings.accounts.store.connections = self.workers;
+                settings.accounts.store.connections = settings::connections(self.workers);
                 let pool = AccountsPool::new(&settings.accounts);
                 *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = pool;
                 self.answers.reload(settings.rules);
+                self.rebuild();
                 self.log.line(Level::Notice, "configuration read again, answers forgotten");
             }
             None => {
                 self.answers.flush(lookup::Key::All);
+                self.rebuild();
                 self.log.line(Level::Warning, "configuration not changed, answers forgotten");
             }
         }

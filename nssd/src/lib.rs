@@ -8,6 +8,7 @@
 //!
 //! - [`conf`]: the syntax of `nssd.conf`; [`settings`]: its keys, the options, the table;
 //! - [`local`]: ids that belong to local users; [`policy`]: from an account to records that every passwd reader can digest;
+//! - [`published`]: the map that the module reads in place of asking; `rows`: what is in it;
 //! - [`answers`]: questions and answers, remembered for a while;
 //! - [`source`]: what is needed of the account library;
 //! - [`daemon`]: the service and its life.
@@ -23,6 +24,8 @@ pub mod daemon;
 pub mod local;
 pub mod log;
 pub mod policy;
+pub mod published;
+mod rows;
 pub mod settings;
 pub mod source;
 

@@ -17,6 +17,7 @@ use crate::conf::{self, Bad, Entry};
 use crate::local::LocalIds;
 use crate::log::Level;
 use crate::policy::Policy;
+use crate::published::MapSettings;
 
 /// Where `nssd.conf` is unless `-f` names another file; below SYSCONFDIR.
 const FILE: &str = "nssd.conf";
@@ -86,7 +87,18 @@ below the time that the module waits).
 
 max_connections N: connections at a time, 16 to 65536 (default 4096).
 
-SIGHUP reads the file again and forgets what is remembered (threads, timeout and max_connections need a restart). \
+map on|off: whether the public records of all users and groups (never shadow records) are published in a file beside the socket, \
+/run/indimail/nssd.map, that the module reads in place of asking (default on). Changes by the account commands are seen at \
+once, also in programs that run.
+
+map_refresh SECONDS: how often the store is read again for changes that nobody announced, those made with other SQL \
+clients say, 5 to 86400 (default 300). Until then the map has the old state, also for a name that is new.
+
+map_limit SECONDS: for how long the map counts after the last time it was compared with the store, also without nssd, 60 to 2592000 \
+(default 86400). Without nssd, only users that are found in it are answered for; other questions are temporary failures.
+
+SIGHUP reads the file again, forgets what is remembered and builds the map anew (threads, timeout, max_connections and the map keys \
+need a restart). \
 SIGUSR1 logs counters. SIGTERM stops.",
     usage_exit: 2,
 };
@@ -108,6 +120,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Where accounts are.
     pub accounts: accounts::Settings,
+    /// The map; `None`: there is none.
+    pub map: Option<MapSettings>,
     /// Gets a newline when the daemon is ready.
     pub ready_descriptor: Option<i32>,
 }
@@ -190,7 +204,7 @@ const FORMER: [&str; 18] = [
 /// What `timeout` was set to when a wait was to have no end.
 const NO_LIMIT: [&[u8]; 2] = [b"-1", b"0"];
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "shell",
     "minimum_uid",
     "local_ids",
@@ -202,6 +216,9 @@ const KEYS: [&str; 11] = [
     "threads",
     "timeout",
     "max_connections",
+    "map",
+    "map_refresh",
+    "map_limit",
 ];
 
 struct Reading<'a> {
@@ -239,6 +256,9 @@ impl Reading<'_> {
         let threads = count(self.number("threads", 5, 1..=64));
         let timeout = Duration::from_millis(self.number("timeout", 800, 50..=30_000));
         let max_connections = count(self.number("max_connections", 4096, 16..=65_536));
+        let map = self.value("map", OnOff(true), "on or off").0;
+        let refresh = Duration::from_secs(self.number("map_refresh", 300, 5..=86_400));
+        let limit = Duration::from_secs(self.number("map_limit", 86_400, 60..=2_592_000));
         let loader = &mut self.loader;
         let variable = |name| Source { variable: Some(name), ..Source::default() };
         let socket = loader.path("socket", variable("NSSD_SOCKET"), lookup::identity::DEFAULT_SOCKET);
@@ -263,7 +283,9 @@ impl Reading<'_> {
         // A store that hangs must not hold a worker much longer than anybody waits for it.
         accounts.store.timeouts.connect = timeout.min(accounts.store.timeouts.connect);
         accounts.store.timeouts.read = timeout.min(accounts.store.timeouts.read);
-        accounts.store.connections = threads;
+        accounts.store.connections = connections(threads);
+        let path = lookup::conf::map_beside(&socket);
+        loader.show("map file", path.display(), "beside the socket");
         Some(Settings {
             socket,
             level,
@@ -272,6 +294,7 @@ impl Reading<'_> {
             max_connections,
             rules: Rules { policy, lifetimes },
             accounts,
+            map: map.then_some(MapSettings { path, refresh, limit }),
             ready_descriptor: i32::try_from(ready).ok().filter(|&fd| fd > 2),
         })
     }
@@ -403,6 +426,31 @@ impl Display for YesNo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0 { "yes" } else { "no" })
     }
+}
+
+struct OnOff(bool);
+
+impl FromStr for OnOff {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "on" => Ok(Self(true)),
+            "off" => Ok(Self(false)),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Display for OnOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0 { "on" } else { "off" })
+    }
+}
+
+/// Connections to the store: one for each worker, and one for the map.
+pub(crate) fn connections(workers: usize) -> usize {
+    workers.saturating_add(1)
 }
 
 fn count(n: u64) -> usize {

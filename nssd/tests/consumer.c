@@ -447,6 +447,54 @@ static void until_told(void)
     printf("%ld %ld %ld\n", right, no, later);
 }
 
+/* watch UNTIL NAME: "yes" when NAME is found, "no" when it is not, each time that changes, until stdin ends */
+static void watch(void)
+{
+    int before = -1;
+    fcntl(0, F_SETFL, O_NONBLOCK);
+    char byte;
+    while (read(0, &byte, 1) < 0) {
+        int found, rc = ask(wanted, &found), now = rc ? 2 : found;
+        if (now != before) { puts(now == 2 ? "later" : now ? "yes" : "no"); fflush(stdout); }
+        before = now;
+    }
+}
+
+/* crowd NAME: 16 threads look up until stdin ends; "right wrong later" counts */
+static long counts[16][3];
+
+static void *crowd_member(void *mine)
+{
+    long *count = mine;
+    while (!over) {
+        int found, rc = ask(wanted, &found);
+        count[rc ? 2 : !found]++;
+    }
+    return NULL;
+}
+
+static void crowd(void)
+{
+    pthread_t all[16];
+    for (int n = 0; n < 16; n++) pthread_create(&all[n], NULL, crowd_member, counts[n]);
+    char byte;
+    while (read(0, &byte, 1) > 0) {
+        /* A child in the middle of it. */
+        pid_t child = fork();
+        if (!child) { must_find(); _exit(0); }
+        int status;
+        waitpid(child, &status, 0);
+        if (status) FAIL("a child ended with %x", status);
+    }
+    over = 1;
+    long sums[3] = { 0, 0, 0 };
+    for (int n = 0; n < 16; n++) {
+        pthread_join(all[n], NULL);
+        for (int k = 0; k < 3; k++) sums[k] += counts[n][k];
+    }
+    printf("%ld %ld %ld\n", sums[0], sums[1], sums[2]);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) return 2;
@@ -468,6 +516,8 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "many")) many_descriptors();
     else if (!strcmp(what, "nomemory")) without_memory(atol(argv[2]));
     else if (!strcmp(what, "until")) until_told();
+    else if (!strcmp(what, "watch")) watch();
+    else if (!strcmp(what, "crowd")) crowd();
     else if (!strcmp(what, "atexit")) atexit(must_find);
     else return 2;
     return 0;

@@ -6,83 +6,24 @@ mod house;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use e2e::kit::{self, Etc, Output, run};
-use house::{Daemon, House, furnished, module};
+use house::scene::{NSSWITCH, Scene, numbers};
+use house::{Daemon, module};
 use lookup::identity::{Client, Reply, User};
 use unix::Signal;
-
-/// The order that keeps local users local and a dead daemon temporary.
-const NSSWITCH: &str =
-    "passwd: files indimail\ngroup: files indimail\nshadow: files indimail\nhosts: files\n";
-
-struct Scene {
-    house: House,
-    etc: Etc,
-    consumer: PathBuf,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let house = furnished();
-        let consumer = house.at("consumer");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/consumer.c");
-        run(Command::new("gcc")
-            .args(["-Wall", "-O1", "-o"])
-            .arg(&consumer)
-            .arg(source)
-            .args(["-pthread", "-ldl"]))
-        .ok();
-        kit::set_mode(&consumer, 0o755);
-        let etc = Etc::with_mail_users()
-            .file("nsswitch.conf", NSSWITCH)
-            .file("indimail/lookup.conf", format!("nssd_socket {}\n", house.socket().display()))
-            .library(&module(), "libnss_indimail.so.2");
-        Self { house, etc, consumer }
-    }
-
-    fn started() -> (Self, Daemon) {
-        let scene = Self::new();
-        let daemon = scene.house.start(&[]);
-        (scene, daemon)
-    }
-
-    /// Enough for several pages.
-    fn more_accounts(&self) {
-        for n in 0..600 {
-            self.house.account(&format!("u{n:03}@example.org"), None, |a| a.gecos = "g".repeat(48));
-        }
-    }
-
-    fn getent(&self, arguments: &[&str]) -> Output {
-        run(self.etc.command("getent").args(arguments))
-    }
-
-    fn consumer(&self, arguments: &[&str]) -> Output {
-        run(self.etc.command(&self.consumer).args(arguments))
-    }
-
-    /// rc, found, milliseconds of each look-up.
-    fn asked(&self, arguments: &[&str]) -> Vec<[i64; 3]> {
-        let out = self.consumer(arguments).ok();
-        assert_eq!(out.stderr, "", "the module says nothing in its host");
-        out.stdout.lines().map(numbers).collect()
-    }
-}
-
-fn numbers<const N: usize>(line: &str) -> [i64; N] {
-    let all: Vec<i64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
-    all.try_into().unwrap()
-}
 
 const ANN: &str = "ann@example.org:x:8001:8001:Ann Example:/home/mail/ann:/bin/sh\n";
 
 #[test]
 fn getent_by_name_and_id() {
-    let (scene, _daemon) = Scene::started();
+    getent_by_name_and_id_with(&Scene::started());
+    getent_by_name_and_id_with(&Scene::mapped());
+}
+
+fn getent_by_name_and_id_with((scene, _daemon): &(Scene, Daemon)) {
     for arguments in [
         &["passwd", "ann@example.org"][..],
         &["passwd", "8001"],
@@ -114,7 +55,11 @@ fn getent_by_name_and_id() {
 
 #[test]
 fn id_and_initgroups() {
-    let (scene, _daemon) = Scene::started();
+    id_and_initgroups_with(&Scene::started());
+    id_and_initgroups_with(&Scene::mapped());
+}
+
+fn id_and_initgroups_with((scene, _daemon): &(Scene, Daemon)) {
     let id = run(scene.etc.command("id").arg("ann@example.org")).ok().stdout;
     assert!(id.starts_with("uid=8001(ann@example.org) gid=8001"), "{id}");
     assert!(id.contains("7001(example.org)"), "{id}");
@@ -126,7 +71,11 @@ fn id_and_initgroups() {
 
 #[test]
 fn root_lists_everybody_and_others_only_what_is_local() {
-    let (scene, _daemon) = Scene::started();
+    root_lists_everybody_and_others_only_what_is_local_with(&Scene::started());
+    root_lists_everybody_and_others_only_what_is_local_with(&Scene::mapped());
+}
+
+fn root_lists_everybody_and_others_only_what_is_local_with((scene, _daemon): &(Scene, Daemon)) {
     let ours = |out: &Output| out.stdout.lines().filter(|l| l.contains('@')).count();
     assert_eq!(ours(&scene.getent(&["passwd"]).ok()), 4);
     assert_eq!(ours(&scene.getent(&["shadow"]).ok()), 4);
@@ -154,7 +103,11 @@ fn a_large_base_is_listed_whole() {
 
 #[test]
 fn programs_of_every_kind() {
-    let (scene, _daemon) = Scene::started();
+    programs_of_every_kind_with(&Scene::started());
+    programs_of_every_kind_with(&Scene::mapped());
+}
+
+fn programs_of_every_kind_with((scene, _daemon): &(Scene, Daemon)) {
     let ann = "ann@example.org";
     for arguments in [
         &["contract", "up", ann][..],
@@ -210,7 +163,11 @@ fn the_environment_is_not_looked_at() {
 
 #[test]
 fn a_set_user_id_program_asks_the_configured_daemon() {
-    let (scene, _daemon) = Scene::started();
+    a_set_user_id_program_asks_the_configured_daemon_with(&Scene::started());
+    a_set_user_id_program_asks_the_configured_daemon_with(&Scene::mapped());
+}
+
+fn a_set_user_id_program_asks_the_configured_daemon_with((scene, _daemon): &(Scene, Daemon)) {
     let copy = scene.house.at("set-id");
     e2e::kit::copy_program(&scene.consumer, &copy);
     kit::set_mode(&copy, 0o4755);

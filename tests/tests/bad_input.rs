@@ -98,7 +98,7 @@ fn a_store_damaged_under_running_daemons_defers_and_loses_nothing() {
     });
     let start = Instant::now();
     assert!(instance.run(&["getent", "passwd", "root"]).starts_with("root:"));
-    let absent = run(instance.command("getent").args(["passwd", "alice@indimail.test"]));
+    let absent = run(instance.command("getent").args(["passwd", "nobody@indimail.test"]));
     assert_ne!(absent.code, 0);
     assert!(start.elapsed().as_secs() < 5);
 }

@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! nssd_socket /run/indimail/nssd.sock
+//! nssd_map /run/indimail/nssd.map
 //! inlookup_socket /run/indimail/inlookup.sock
 //! timeout 1000
 //! login_timeout 5000
 //! ```
 //!
+//! `nssd_map` is the map of users that `nssd` publishes, or `off`; where the line is absent, it is beside the socket.
 //! `timeout` is for one question of the NSS module in all, `login_timeout` for one of the PAM module
 //! (a password hash takes its time); both in milliseconds, 100 to 30000. Every line may be absent, and
 //! so may the file.
@@ -31,6 +33,8 @@ const MAX_FILE: u64 = 16 * 1024;
 pub struct Conf {
     /// Where `nssd` listens.
     pub nssd_socket: PathBuf,
+    /// The map that `nssd` publishes; `None`: it is not read.
+    pub nssd_map: Option<PathBuf>,
     /// Where `inlookup` listens.
     pub inlookup_socket: PathBuf,
     /// How long one question of the NSS module may take; `None`: its own default.
@@ -79,8 +83,10 @@ impl std::error::Error for ConfError {}
 
 impl Default for Conf {
     fn default() -> Self {
+        let nssd_socket = PathBuf::from(crate::identity::DEFAULT_SOCKET);
         Self {
-            nssd_socket: PathBuf::from(crate::identity::DEFAULT_SOCKET),
+            nssd_map: Some(map_beside(&nssd_socket)),
+            nssd_socket,
             inlookup_socket: PathBuf::from(crate::mail::DEFAULT_SOCKET),
             timeout: None,
             login_timeout: None,
@@ -129,17 +135,19 @@ impl Conf {
             return Err(Fault::TooLong);
         }
         let mut conf = Self::default();
+        let mut map = None;
         for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            conf.set(line).map_err(|why| Fault::Line(index.saturating_add(1), why))?;
+            conf.set(line, &mut map).map_err(|why| Fault::Line(index.saturating_add(1), why))?;
         }
+        conf.nssd_map = map.unwrap_or_else(|| Some(map_beside(&conf.nssd_socket)));
         Ok(conf)
     }
 
-    fn set(&mut self, line: &[u8]) -> Result<(), String> {
+    fn set(&mut self, line: &[u8], map: &mut Option<Option<PathBuf>>) -> Result<(), String> {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
         let name = words.next().unwrap_or_default();
         let value = words.next().filter(|_| words.next().is_none());
@@ -154,17 +162,25 @@ impl Conf {
         };
         match name {
             b"nssd_socket" => self.nssd_socket = path()?,
+            b"nssd_map" if value == Some(b"off") => *map = Some(None),
+            b"nssd_map" => *map = Some(Some(path()?)),
             b"inlookup_socket" => self.inlookup_socket = path()?,
             b"timeout" => self.timeout = time()?,
             b"login_timeout" => self.login_timeout = time()?,
             _ => {
                 return Err(format!(
-                    "unknown key {shown}: expected nssd_socket, inlookup_socket, timeout or login_timeout"
+                    "unknown key {shown}: expected nssd_socket, nssd_map, inlookup_socket, timeout or login_timeout"
                 ));
             }
         }
         Ok(())
     }
+}
+
+/// Where the map of a daemon is that listens on this socket: `nssd.map` for `nssd.sock`.
+#[must_use]
+pub fn map_beside(socket: &Path) -> PathBuf {
+    socket.with_extension("map")
 }
 
 fn milliseconds(value: &[u8]) -> Option<Duration> {
@@ -198,12 +214,19 @@ mod tests {
         assert_eq!(conf.timeout, Some(Duration::from_millis(250)));
         assert_eq!(conf.login_timeout, Some(Duration::from_millis(7000)));
         assert_eq!(Conf::parse(b"").unwrap(), Conf::default());
+        assert_eq!(conf.nssd_map.as_deref(), Some(Path::new("/a/b.map")));
+        let map = |text: &[u8]| Conf::parse(text).unwrap().nssd_map;
+        assert_eq!(map(b"nssd_map /m\nnssd_socket /a/s.sock\n").as_deref(), Some(Path::new("/m")));
+        assert_eq!(map(b"nssd_socket /a/s.sock\n").as_deref(), Some(Path::new("/a/s.map")));
+        assert_eq!(map(b"nssd_map off\n"), None);
     }
 
     #[test]
     fn wrong_lines_are_numbered() {
         for bad in [
             "nssd_socket run/x",
+            "nssd_map run/x",
+            "nssd_map",
             "nssd_socket",
             "timeout 99",
             "timeout 30001",

@@ -22,10 +22,12 @@ use libnss::interop::{NssStatus, Response};
 use libnss::passwd::{Passwd, PasswdHooks};
 use libnss::shadow::{Shadow, ShadowHooks};
 use lookup::frame::MAX_NAME;
+use snapshot::Map;
 use unix::guest;
 
 use crate::buffer::{Buffer, Record, TooSmall};
 use crate::hooks::{Indimail, Walkable};
+use crate::mapping::{Look, look};
 use crate::source::{self, Fault};
 use crate::walk::Walk;
 
@@ -79,7 +81,7 @@ unsafe fn guarded(errnop: *mut c_int, work: impl FnOnce() -> Outcome) -> c_int {
 ///
 /// # Safety
 /// `name` is null or a C string.
-unsafe fn name(name: *const c_char) -> Option<String> {
+unsafe fn name<'a>(name: *const c_char) -> Option<&'a str> {
     if name.is_null() {
         return None;
     }
@@ -88,7 +90,55 @@ unsafe fn name(name: *const c_char) -> Option<String> {
     if bytes.len() > MAX_NAME {
         return None;
     }
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
+    std::str::from_utf8(bytes).ok()
+}
+
+/// A record of the map; whatever it says, it makes nobody root.
+trait Mapped: Record {
+    fn is_root(&self) -> bool;
+}
+
+impl Mapped for snapshot::User {
+    fn is_root(&self) -> bool {
+        self.uid() == 0
+    }
+}
+
+impl Mapped for snapshot::Group {
+    fn is_root(&self) -> bool {
+        self.gid() == 0
+    }
+}
+
+/// Puts what the map found where the caller wants it, or asks the daemon.
+///
+/// # Safety
+/// As [`put`].
+unsafe fn put_mapped<T: Mapped>(
+    seen: &Look<T>,
+    ask: impl FnOnce() -> Outcome,
+    result: *mut T::C,
+    buffer: *mut c_char,
+    length: usize,
+) -> Outcome {
+    let put = |record: &T| {
+        if record.is_root() {
+            return ABSENT;
+        }
+        // SAFETY: by contract.
+        match unsafe { put_record(record, result, buffer, length) } {
+            Ok(()) => FOUND,
+            Err(TooSmall) => SMALL,
+        }
+    };
+    match seen {
+        Look::Found(record) => put(record),
+        Look::Absent => ABSENT,
+        Look::Ask(before) => match (ask(), before) {
+            (AWAY, Some(record)) => put(record),
+            (outcome, _) => outcome,
+        },
+    }
 }
 
 /// Puts an answer where the caller wants it.
@@ -163,7 +213,7 @@ fn rewind<T: Walkable>(walk: &Walk<T>) -> c_int {
 }
 
 macro_rules! lookup {
-    ($(#[$doc:meta])* $function:ident, $hooks:ident :: $hook:ident, name -> $record:ty, $c:ty) => {
+    ($(#[$doc:meta])* $function:ident, $hooks:ident :: $hook:ident, name, $maybe:path, $map:expr, $c:ty) => {
         $(#[$doc])*
         ///
         /// # Safety
@@ -179,13 +229,15 @@ macro_rules! lookup {
             // SAFETY: by the contract of libc.
             unsafe {
                 guarded(errnop, || {
-                    let Some(key) = name(key) else { return ABSENT };
-                    put(<Indimail as $hooks>::$hook(key), result, buffer, length)
+                    let Some(key) = name(key).filter(|key| $maybe(key.as_bytes())) else { return ABSENT };
+                    let seen = look(|map| $map(map, key.as_bytes()));
+                    let ask = || put(<Indimail as $hooks>::$hook(key.to_owned()), result, buffer, length);
+                    put_mapped(&seen, ask, result, buffer, length)
                 })
             }
         }
     };
-    ($(#[$doc:meta])* $function:ident, $hooks:ident :: $hook:ident, id -> $record:ty, $c:ty) => {
+    ($(#[$doc:meta])* $function:ident, $hooks:ident :: $hook:ident, id, $map:expr, $c:ty) => {
         $(#[$doc])*
         ///
         /// # Safety
@@ -201,7 +253,12 @@ macro_rules! lookup {
             // SAFETY: by the contract of libc.
             unsafe {
                 guarded(errnop, || {
-                    put(<Indimail as $hooks>::$hook(key), result, buffer, length)
+                    if key == 0 {
+                        return ABSENT;
+                    }
+                    let seen = look(|map| $map(map, key));
+                    let ask = || put(<Indimail as $hooks>::$hook(key), result, buffer, length);
+                    put_mapped(&seen, ask, result, buffer, length)
                 })
             }
         }
@@ -241,24 +298,42 @@ macro_rules! walk {
 
 lookup!(
     /// A user by name.
-    _nss_indimail_getpwnam_r, PasswdHooks::get_entry_by_name, name -> Passwd, libc::passwd
+    _nss_indimail_getpwnam_r, PasswdHooks::get_entry_by_name, name, source::may_be_user, Map::user, libc::passwd
 );
 lookup!(
     /// A user by id.
-    _nss_indimail_getpwuid_r, PasswdHooks::get_entry_by_uid, id -> Passwd, libc::passwd
+    _nss_indimail_getpwuid_r, PasswdHooks::get_entry_by_uid, id, Map::user_by_uid, libc::passwd
 );
 lookup!(
     /// A group by name.
-    _nss_indimail_getgrnam_r, GroupHooks::get_entry_by_name, name -> Group, libc::group
+    _nss_indimail_getgrnam_r, GroupHooks::get_entry_by_name, name, source::may_be_group, Map::group, libc::group
 );
 lookup!(
     /// A group by id.
-    _nss_indimail_getgrgid_r, GroupHooks::get_entry_by_gid, id -> Group, libc::group
+    _nss_indimail_getgrgid_r, GroupHooks::get_entry_by_gid, id, Map::group_by_gid, libc::group
 );
-lookup!(
-    /// A shadow record by name.
-    _nss_indimail_getspnam_r, ShadowHooks::get_entry_by_name, name -> Shadow, libc::spwd
-);
+
+/// A shadow record by name; those are in no map.
+///
+/// # Safety
+/// As libc calls it: `key` a C string, `result` a structure, `buffer` of `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _nss_indimail_getspnam_r(
+    key: *const c_char,
+    result: *mut libc::spwd,
+    buffer: *mut c_char,
+    length: usize,
+    errnop: *mut c_int,
+) -> c_int {
+    // SAFETY: by the contract of libc.
+    unsafe {
+        guarded(errnop, || {
+            let Some(key) = name(key) else { return ABSENT };
+            put(<Indimail as ShadowHooks>::get_entry_by_name(key.to_owned()), result, buffer, length)
+        })
+    }
+}
+
 walk!(USERS, libc::passwd, _nss_indimail_setpwent, _nss_indimail_getpwent_r, _nss_indimail_endpwent);
 walk!(GROUPS, libc::group, _nss_indimail_setgrent, _nss_indimail_getgrent_r, _nss_indimail_endgrent);
 walk!(SHADOWS, libc::spwd, _nss_indimail_setspent, _nss_indimail_getspent_r, _nss_indimail_endspent);
@@ -281,18 +356,27 @@ pub unsafe extern "C" fn _nss_indimail_initgroups_dyn(
     // SAFETY: by the contract of libc.
     unsafe {
         guarded(errnop, || {
-            let Some(user) = name(user) else { return ABSENT };
+            let Some(user) = name(user).filter(|user| source::may_be_user(user.as_bytes())) else {
+                return ABSENT;
+            };
             if start.is_null() || size.is_null() || groups.is_null() {
                 return AWAY;
             }
-            match Indimail::get_entries_by_user(user) {
-                Response::Success(found) => {
-                    let ids = found.iter().map(|g| g.gid).filter(|&gid| gid != primary && gid != 0);
-                    append(ids, &mut *start, &mut *size, &mut *groups, limit)
-                }
-                Response::NotFound => ABSENT,
-                Response::TryAgain => LATER,
-                Response::Unavail | Response::Return => AWAY,
+            let append = |ids: &mut dyn Iterator<Item = libc::gid_t>| {
+                let ids = ids.filter(|&gid| gid != primary && gid != 0);
+                append(ids, &mut *start, &mut *size, &mut *groups, limit)
+            };
+            let before = match look(|map| map.groups_of(user.as_bytes())) {
+                Look::Found(gid) => return append(&mut std::iter::once(gid)),
+                Look::Absent => return ABSENT,
+                Look::Ask(before) => before,
+            };
+            match (Indimail::get_entries_by_user(user.to_owned()), before) {
+                (Response::Success(found), _) => append(&mut found.iter().map(|g| g.gid)),
+                (Response::NotFound, _) => ABSENT,
+                (Response::TryAgain, _) => LATER,
+                (Response::Unavail | Response::Return, Some(gid)) => append(&mut std::iter::once(gid)),
+                (Response::Unavail | Response::Return, None) => AWAY,
             }
         })
     }

@@ -97,6 +97,12 @@ impl Answers {
         self.reloads.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The rules of now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How often the rules were replaced.
     #[must_use]
     pub fn reloads(&self) -> u64 {
@@ -119,7 +125,7 @@ impl Answers {
         now: Instant,
         complain: Complaint<'_>,
     ) -> Answer<Reply> {
-        let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        let rules = self.rules();
         match *request {
             Request::Flush(key) if asker.is_administrator => {
                 self.flush(key);

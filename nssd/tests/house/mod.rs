@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod scene;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -129,6 +131,14 @@ impl Daemon {
 
     pub fn until_logged(&self, text: &str) {
         kit::until(kit::PATIENCE, text, || self.log().contains(text));
+    }
+
+    /// The map is there and counts.
+    pub fn until_mapped(&self) {
+        kit::until(kit::PATIENCE, "the map is built", || {
+            let rows = self.client().status().unwrap();
+            rows.contains(&(b"map_asking".to_vec(), b"0".to_vec()))
+        });
     }
 
     pub fn counter(&self, name: &str) -> u64 {
