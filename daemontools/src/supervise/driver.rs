@@ -102,8 +102,8 @@ struct Driver<'a> {
 
 type Fatal = (Exit, String);
 
-fn temporary(what: &str) -> impl Fn(io::Error) -> Fatal {
-    move |e| (Exit::TEMPORARY, format!("{what}: {e}"))
+fn temporary(what: &str) -> impl Fn(io::Error) -> Fatal + use<'_> {
+    move |e| (Exit::TEMPORARY, format!("{what}: {}", program::chain::phrase(&e)))
 }
 
 fn unusable(error: &Error) -> Fatal {
@@ -130,7 +130,7 @@ impl<'a> Driver<'a> {
         let here = |_| (Exit::TEMPORARY, "unable to find out the current directory".to_owned());
         let started_in = std::env::current_dir().map_err(here)?;
         std::env::set_current_dir(&settings.dir)
-            .map_err(temporary("unable to change to the service directory"))?;
+            .map_err(temporary(&format!("unable to chdir to {}", settings.dir.display())))?;
         let down = fs::exists("down").map_err(temporary("unable to look for the file down"))?;
         fs::metadata("run").map_err(temporary("unable to find the file run"))?;
         let service = std::env::current_dir().map_err(here)?;
