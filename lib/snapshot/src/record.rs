@@ -12,8 +12,8 @@ use crate::layout::{Kind, Mix, halves, join, word};
 
 /// Words before the strings.
 pub(crate) const FRONT: usize = 5;
-/// Words of a record, at most.
-pub(crate) const MAX_WORDS: usize = 136;
+/// Words of a record, at most: the longest names, comment and home that the store takes, and a shell of 128 bytes.
+pub(crate) const MAX_WORDS: usize = 62;
 /// Bytes of its strings, at most.
 pub(crate) const MAX_BYTES: usize = (MAX_WORDS - FRONT) * 8;
 
