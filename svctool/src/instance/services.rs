@@ -52,13 +52,11 @@ pub fn log(instance: &Instance, name: &str) -> PathBuf {
 
 fn all(instance: &Instance, host: &str, ports: Ports) -> Vec<Service> {
     let program = |name: &str| instance.program(name).display().to_string();
+    // One process for all clients, who are all on this machine: no limit for each address.
     let listener = |port: u16| {
-        // Clients are all on this machine: no limit for each address, no questions about them.
-        let options = ["-v", "-D", "-H", "-R", "-c", "500", "-C", "0", "-b", "200", "-l", host, "127.0.0.1"];
-        let mut command = vec![program("tcpserver")];
-        command.extend(options.map(str::to_owned));
-        command.extend([port.to_string(), program("qmail-smtpd")]);
-        command
+        let listen = format!("127.0.0.1:{port}");
+        let words = ["--listen", &listen, "--connections", "500", "--verbose", host];
+        std::iter::once(program("qmail-smtpd")).chain(words.map(str::to_owned)).collect::<Vec<_>>()
     };
     vec![
         Service {

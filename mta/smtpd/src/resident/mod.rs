@@ -32,8 +32,10 @@ use unix::signals::Signals;
 use options::Options;
 pub(crate) use options::wanted;
 
-/// Descriptors that are not clients': lists, daemons, the queue.
-const RESERVE: usize = 600;
+/// Descriptors that are not clients': listeners, signals, lists.
+const RESERVE: usize = 40;
+/// Descriptors that a thread holds while it hands a message to the queue.
+const FOR_A_COMMIT: usize = 3;
 
 /// Serves until it is told to stop.
 pub(crate) fn main(invocation: &Invocation, parsed: &Parsed) -> Exit {
@@ -54,9 +56,10 @@ fn run(invocation: &Invocation, mut options: Options) -> Result<(), String> {
     // Before any thread, so that all of them leave signals to the loop.
     let signals = Signals::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(|e| format!("signals: {e}"))?;
-    let wanted = u64::try_from(options.connections.saturating_add(RESERVE)).unwrap_or(u64::MAX);
+    let reserve = RESERVE + 2 * options.questions + FOR_A_COMMIT * options.commits;
+    let wanted = u64::try_from(options.connections.saturating_add(reserve)).unwrap_or(u64::MAX);
     let limit = unix::host::raise_descriptor_limit(wanted).map_err(|e| format!("descriptors: {e}"))?;
-    let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVE).max(16);
+    let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(reserve).max(16);
     if room < options.connections {
         invocation.complain("warning", format!("only {room} connections: no more descriptors are allowed"));
         options.connections = room;
