@@ -24,7 +24,7 @@ const DAEMONS: [&str; 11] = [
     "qmail-lworker",
     "qmail-local",
     "vdelivermail",
-    "tcpserver",
+    "qmail-smtpd",
 ];
 const MESSAGES: usize = 200;
 

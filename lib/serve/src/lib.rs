@@ -13,7 +13,8 @@
 //! - [`Front`]: the loop; [`Handle`] stops, reloads or asks it from another thread;
 //! - [`Breaker`]: lets workers fail at once while their store hangs;
 //! - [`Expiring`]: a table of bounded size for answers that may be given again for a while;
-//! - [`listener`]: the socket, inherited or our own.
+//! - [`listener`]: the socket, inherited or our own;
+//! - [`notify`], [`Timers`]: readiness and deadlines, for other servers too.
 //!
 //! Overload is answered at once with "cannot tell": when the queue is full, when a request's time is
 //! up before a worker has answered it, and when there are too many connections. What a frame means is
@@ -26,7 +27,7 @@ mod connection;
 mod expiring;
 mod front;
 mod handle;
-mod notify;
+pub mod notify;
 mod settings;
 mod timers;
 mod workers;
@@ -37,6 +38,7 @@ pub use front::{Front, SIGNALS_OBEYED, Stopped};
 pub use handle::Handle;
 pub use lookup::frame::Frame;
 pub use settings::{Counters, Error, Settings, Statistics, listener};
+pub use timers::Timers;
 pub use unix::socket::Peer;
 
 /// What a worker says to one frame.

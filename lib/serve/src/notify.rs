@@ -11,7 +11,7 @@ fn tell(states: &[NotifyState<'_>]) {
 }
 
 /// READY=1, and a newline on the descriptor that waits for one.
-pub(crate) fn ready(descriptor: Option<i32>) {
+pub fn ready(descriptor: Option<i32>) {
     tell(&[NotifyState::Ready]);
     if let Some(fd) = descriptor.and_then(unix::fd::inherited) {
         // The reader may have gone away; it then does not want to know.
@@ -20,7 +20,7 @@ pub(crate) fn ready(descriptor: Option<i32>) {
 }
 
 /// RELOADING=1 around `work`.
-pub(crate) fn reloading(work: impl FnOnce()) {
+pub fn reloading(work: impl FnOnce()) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, now]);
     }
@@ -29,30 +29,32 @@ pub(crate) fn reloading(work: impl FnOnce()) {
 }
 
 /// STOPPING=1.
-pub(crate) fn stopping() {
+pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// Pings from the serving loop, so that a loop that hangs is noticed.
 #[derive(Debug)]
-pub(crate) struct Watchdog {
+pub struct Watchdog {
     every: Option<Duration>,
     next: Instant,
 }
 
 impl Watchdog {
     /// As the service manager wants it; nothing without one.
-    pub(crate) fn of_this_process(now: Instant) -> Self {
+    #[must_use]
+    pub fn of_this_process(now: Instant) -> Self {
         Self { every: sd_notify::watchdog_enabled().map(|d| d / 2), next: now }
     }
 
     /// When to ping next.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
         self.every.map(|_| self.next)
     }
 
     /// Pings when it is time.
-    pub(crate) fn ping(&mut self, now: Instant) {
+    pub fn ping(&mut self, now: Instant) {
         if let Some(every) = self.every
             && now >= self.next
         {

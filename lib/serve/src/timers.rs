@@ -9,23 +9,24 @@ use std::time::Instant;
 
 /// Deadlines by key.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
+pub struct Timers {
     heap: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
 impl Timers {
     /// Looks at `key` at `when`.
-    pub(crate) fn push(&mut self, when: Instant, key: usize) {
+    pub fn push(&mut self, when: Instant, key: usize) {
         self.heap.push(Reverse((when, key)));
     }
 
     /// The earliest look.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((when, _))| *when)
     }
 
     /// The next key whose time has come.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<usize> {
+    pub fn pop(&mut self, now: Instant) -> Option<usize> {
         let Reverse((when, key)) = *self.heap.peek()?;
         if when > now {
             return None;

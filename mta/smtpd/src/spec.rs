@@ -151,6 +151,11 @@ pub(crate) static SPEC: Spec = Spec {
         Variable::new("NULLQUEUE", "set: messages are swallowed"),
         Variable::new("ERROR_FD", "descriptor on which the queue program explains itself; default 2"),
         Variable::new("INLOOKUP_SOCKET", "where inlookup listens; default /run/indimail/inlookup.sock"),
+        Variable::new(
+            "READY_FD",
+            "resident server: number of a descriptor that gets a newline when clients are served",
+        ),
+        Variable::new("NOTIFY_SOCKET", "resident server: where systemd waits for readiness"),
         Variable::new("CONTROLDIR", "directory of control files; default /etc/indimail/control"),
         Variable::new("SYSCONFDIR", "directory of configuration; default /etc/indimail"),
     ],

@@ -35,10 +35,17 @@ impl Connection {
     /// The socket is ready.
     pub(crate) fn ready(&mut self, context: &mut Context<'_>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Silence(newcomer) => {
-                newcomer.log.line("spoke before the greeting");
-                self.say_and_cut(b"554 you spoke before the greeting (#5.5.1)\r\n", context);
-            }
+            Stage::Silence(newcomer) => match self.wire.read(context.buffer) {
+                Got::Bytes(_) => {
+                    newcomer.log.line("spoke before the greeting");
+                    self.say_and_cut(b"554 you spoke before the greeting (#5.5.1)\r\n", context);
+                }
+                Got::Nothing => {
+                    self.stage = Stage::Silence(newcomer);
+                    self.wire.watch(true, false);
+                }
+                Got::End => {}
+            },
             Stage::Shaking(whose) => self.shake(whose, context),
             Stage::Reading(core) => self.read(core, context),
             Stage::Writing(core, after) => self.go_on(core, after, context),
@@ -98,7 +105,8 @@ impl Connection {
                 pause => return self.go_on(core, pause, context),
             }
         }
-        self.await_bytes(core, context);
+        // What TLS has decoded already must not wait for an event of the socket.
+        self.go_on(core, Pause::Read, context);
     }
 
     /// Waits for the client's next bytes with as little memory as can be.
@@ -286,8 +294,15 @@ fn take(core: &mut Core, bytes: &mut [u8]) {
     }
 }
 
+/// One line of the log that is about no session.
 pub(crate) fn eprint_line(text: &str) {
+    eprint_lines(&[text]);
+}
+
+/// Lines in one write, since stderr has no buffer and each one wakes the logger.
+pub(crate) fn eprint_lines(lines: &[&str]) {
     use std::io::Write as _;
+    let text: String = lines.iter().map(|line| format!("qmail-smtpd: {line}\n")).collect();
     // A log that nobody reads must not end the service.
-    let _ = std::io::stderr().write_all(format!("qmail-smtpd: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

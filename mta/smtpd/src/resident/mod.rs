@@ -12,15 +12,14 @@
 //! The session is the same that serves one connection under tcpserver; what a client's variables would
 //! be there is worked out here as a value, and has the same effect.
 
+mod admit;
 mod connection;
 mod core;
 mod flow;
 mod listeners;
-mod notify;
 mod options;
 mod profiles;
 mod server;
-mod timers;
 mod wire;
 mod workers;
 

@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) user: Option<String>,
     pub(crate) groups: Option<String>,
     pub(crate) verbose: bool,
+    /// A descriptor that gets a newline when the server is ready.
+    pub(crate) ready_descriptor: Option<i32>,
     /// Our name, where control files do not tell it.
     pub(crate) hostname: Option<OsString>,
 }
@@ -96,6 +98,10 @@ pub(crate) fn load(invocation: &Invocation, parsed: &Parsed) -> Result<Options, 
     let count = |l: &mut Loader<'_>, name, default, range| {
         usize::try_from(number(l, name, default, range)).unwrap_or(usize::MAX)
     };
+    let ready_descriptor = l.environment().is_set("READY_FD").then(|| {
+        let from = Source { variable: Some("READY_FD"), ..Source::default() };
+        i32::try_from(l.number("ready descriptor", from, 3, 3..=1_000_000)).unwrap_or(3)
+    });
     let options = Options {
         inherit: parsed.flag("inherit"),
         rules: parsed
@@ -114,6 +120,7 @@ pub(crate) fn load(invocation: &Invocation, parsed: &Parsed) -> Result<Options, 
         user: text("user"),
         groups: text("groups"),
         verbose: parsed.flag("verbose"),
+        ready_descriptor,
         hostname: parsed.operands.first().cloned(),
         listen,
     };
