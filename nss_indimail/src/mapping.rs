@@ -156,8 +156,9 @@ pub(crate) fn look<T>(question: impl Fn(&Map<'_>) -> Answer<T>) -> Look<T> {
 /// Puts the map that has the name now in the place of the one that is mapped; true: there is another one now.
 fn replace(mapped: Option<Identity>, now: u64, again: u64) -> bool {
     let due = NEXT_LOOK.load(SeqCst);
-    // A time that is far ahead was written before the clock began anew (a restored process).
-    if now < due && due.saturating_sub(now) <= LOOK_AGAIN {
+    // A time that is further ahead was written for less urgent a reason, or before the clock began anew (a restored
+    // process).
+    if now < due && due.saturating_sub(now) <= again {
         return false;
     }
     let me = std::process::id();

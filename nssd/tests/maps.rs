@@ -127,8 +127,8 @@ fn a_new_domain_is_seen_at_once_and_the_next_map_has_it() {
     daemon.client().flush(Key::Domain(b"third.example")).unwrap();
     assert_eq!(program.line(), "yes");
     daemon.until_mapped();
-    assert!(asked_nobody(&daemon, || drop(scene.getent(&["group", "third.example"]).ok())));
     assert_eq!(program.end(), "");
+    assert!(asked_nobody(&daemon, || drop(scene.getent(&["group", "third.example"]).ok())));
 }
 
 #[test]
