@@ -10,7 +10,7 @@ use crate::{Account, Address, Answer, DomainName, Limits, SecretBytes, ServiceFl
 pub(crate) struct SqlStore<S>(S);
 
 /// Tries of a transaction that has to give way.
-const TRIES: u32 = 5;
+const TRIES: u32 = 20;
 
 impl<S: Sql> SqlStore<S> {
     pub(crate) fn new(driver: S) -> Self {
@@ -59,7 +59,10 @@ impl<S: Sql> SqlStore<S> {
                     self.0.create_missing(true)?;
                     created = true;
                 }
-                SqlError::Conflict(_) if tries < TRIES => tries += 1,
+                SqlError::Conflict(_) if tries < TRIES => {
+                    tries += 1;
+                    give_way(tries);
+                }
                 e => return Err(self.give_up(e)),
             }
         }
@@ -449,4 +452,11 @@ impl<S: Sql> AccountStore for SqlStore<S> {
     fn ping(&mut self) -> Answer<()> {
         self.read(|s| s.query("SELECT 1", &[]).map(|_| ()))
     }
+}
+
+/// Lets the others go on: a few milliseconds, more each time, and not the same for two who met.
+fn give_way(tries: u32) {
+    // Without a random number they may meet again, no more.
+    let random = unix::host::random().unwrap_or(0) % 8;
+    std::thread::sleep(std::time::Duration::from_millis(u64::from(tries.min(8)) * (1 + random)));
 }
