@@ -285,7 +285,7 @@ impl Reading<'_> {
         accounts.store.timeouts.read = timeout.min(accounts.store.timeouts.read);
         accounts.store.connections = connections(threads);
         let path = lookup::conf::map_beside(&socket);
-        loader.show("map file", path.display(), "beside the socket");
+        loader.show("map file", path.display(), "default");
         Some(Settings {
             socket,
             level,

@@ -90,20 +90,6 @@ fn every_program_says_its_version_and_has_a_page() {
     }
 }
 
-/// They name all places that a value may come from, not the one it came from.
-const ACCOUNT_TOOLS: [&str; 10] = [
-    "vaddaliasdomain",
-    "vadddomain",
-    "vadduser",
-    "valias",
-    "vdeldomain",
-    "vdeluser",
-    "vdominfo",
-    "vmoduser",
-    "vpasswd",
-    "vuserinfo",
-];
-
 /// Every program by the tables of the executables, and where it is: the program's name, its path.
 fn listed(tree: &Path) -> Vec<(String, PathBuf)> {
     let mut all = Vec::new();
@@ -187,9 +173,6 @@ fn every_program_tells_about_itself_in_a_clean_environment() {
         let answer = ask(program, "--show-settings");
         if answer.code != 0 || answer.stdout.is_empty() {
             wrong.push(format!("{name} --show-settings: {answer:?}"));
-        }
-        if ACCOUNT_TOOLS.contains(&name.as_str()) {
-            continue;
         }
         let lines = answer.stdout.lines().filter(|l| *l != "no settings");
         wrong.extend(lines.filter_map(|l| Some(format!("{name}: {} in: {l}", untrue(l)?))));

@@ -123,7 +123,8 @@ impl Settings {
             from.map_or_else(|| PathBuf::from(default), |from| loader.path(name, from, default))
         }
         let control = loader.control().clone();
-        loader.show("control directory", control.path().display(), "CONTROLDIR, SYSCONFDIR or default");
+        let source = loader.source(&["CONTROLDIR", "SYSCONFDIR"], &[]);
+        loader.show("control directory", control.path().display(), source);
         let assign_dir = path(&mut loader, "assign directory", of(ASSIGNDIR), "/etc/indimail/users");
         let domain_dir = path(&mut loader, "domain directory", of(DOMAINDIR), "/var/indimail");
         let base_path = path(&mut loader, "base of homes", of(BASE_PATH), "/home/mail");
@@ -148,7 +149,8 @@ impl Settings {
         let accounts = match accounts::Settings::load(&control, &domain_dir, &assign_dir) {
             Ok(accounts) => {
                 let store = accounts.store.describe();
-                loader.show("account store", store, "control files accountstore, host.mysql");
+                let source = loader.source(&[], &["accountstore", "host.mysql"]);
+                loader.show("account store", store, source);
                 Some(accounts)
             }
             Err(e) => {
